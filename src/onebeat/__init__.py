@@ -1,0 +1,53 @@
+"""Onebeat: a distributed scheduler for Python. Every occurrence of every schedule is settled exactly once."""
+
+from onebeat._version import __version__
+from onebeat.app import Onebeat
+from onebeat.core.definition import call, days, hours, minutes, seconds
+from onebeat.core.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidTrigger,
+    LimitExceeded,
+    NotFound,
+    OnebeatError,
+    Refused,
+    StoreError,
+    StoreUnavailable,
+    TargetNotFound,
+)
+from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
+from onebeat.core.triggers import cron, interval, once
+from onebeat.engine.current import CurrentRun, current
+
+__all__ = [
+    "Conflict",
+    "CurrentRun",
+    "Definition",
+    "Event",
+    "InvalidInput",
+    "InvalidTrigger",
+    "LimitExceeded",
+    "NotFound",
+    "Onebeat",
+    "OnebeatError",
+    "Policy",
+    "Refused",
+    "Run",
+    "RunState",
+    "Schedule",
+    "StoreError",
+    "StoreUnavailable",
+    "Target",
+    "TargetNotFound",
+    "TriggerSpec",
+    "__version__",
+    "call",
+    "cron",
+    "current",
+    "days",
+    "hours",
+    "interval",
+    "minutes",
+    "once",
+    "seconds",
+]

@@ -1,0 +1,129 @@
+"""What a doctor looks at: the store and how durable it is, clocks, zones, nodes, targets, settings."""
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Literal
+
+from onebeat._version import __version__
+from onebeat.app.desk import Desk
+from onebeat.core.catalogue import SETTINGS
+from onebeat.core.errors import near_miss
+from onebeat.core.model import Node, Noun
+from onebeat.core.ports import ScheduleQuery
+from onebeat.core.triggers import tz_version
+
+OFFSET_MAX = timedelta(seconds=1)
+NAMED_MAX = 5
+SCANNED_MAX = 10_000
+
+
+class Complaint(Noun, frozen=True, kw_only=True):
+    """One thing that was looked at. ``bad`` breaks a promise or stops work; ``warn`` may, one day."""
+
+    level: Literal["ok", "warn", "bad"]
+    about: str
+    what: str
+
+
+class Health:
+    """Looks at everything and changes nothing."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def check(self) -> list[Complaint]:
+        """Return what was looked at, in the order of how much depends on it."""
+        return [
+            *self._store(),
+            *self._clocks(),
+            *self._zones(),
+            *self._nodes(),
+            *self._work(),
+            *self._settings(),
+        ]
+
+    def _store(self) -> Iterator[Complaint]:
+        facts = self._desk.store.facts()
+        yield _ok("store", f"{facts['kind']} at {facts['place']}, onebeat {__version__}")
+        yield _ok("durability", f"{facts['durability']}: {facts['verdict']}")
+        for name, fact in facts.items():
+            if name not in ("kind", "place", "durability", "verdict"):
+                yield _ok(name.replace("_", " "), fact)
+
+    def _clocks(self) -> Iterator[Complaint]:
+        before = self._desk.clock.now()
+        there = self._desk.store.now()
+        after = self._desk.clock.now()
+        offset = there - (before + (after - before) / 2)
+        if abs(offset) > OFFSET_MAX + (after - before) / 2:
+            yield _warn(
+                "clock", f"the store's clock, which decides, is {offset.total_seconds():+.1f} s from ours"
+            )
+        else:
+            yield _ok("clock", "the store's clock, which decides what is due, agrees with this machine's")
+
+    def _zones(self) -> Iterator[Complaint]:
+        how = "as the app says" if self._desk.zone_given else "by default: the app names none"
+        yield _ok("zone", f"triggers that name no zone live in {self._desk.zone}, {how}")
+        yield _ok("zone data", tz_version())
+        for node in self._alive():
+            if node.tz_version and node.tz_version != tz_version():
+                yield _warn("zone data", f"node {node.id} has {node.tz_version}, and {tz_version()} is here")
+
+    def _alive(self) -> list[Node]:
+        now = self._desk.store.now()
+        return [node for node in self._desk.store.nodes() if node.alive_until > now]
+
+    def _nodes(self) -> Iterator[Complaint]:
+        alive = self._alive()
+        for role, without in (
+            ("dispatcher", "nothing fires until `onebeat serve` runs one"),
+            ("worker", "what fires waits until `onebeat serve` runs one"),
+        ):
+            count = sum(role in node.roles and not node.stopping for node in alive)
+            if count:
+                yield _ok(f"{role}s", f"{count} alive")
+            else:
+                yield _warn(f"{role}s", f"none is alive: {without}")
+        versions = sorted({node.version for node in alive} | {__version__})
+        if len(versions) > 1:
+            yield _warn("versions", f"{', '.join(versions)} are in use at once")
+
+    def _work(self) -> Iterator[Complaint]:
+        counts = self._desk.store.counts()
+        shown = {name.replace("runs_", "runs "): count for name, count in counts.items() if count}
+        yield _ok("counts", ", ".join(f"{count} {name}" for name, count in shown.items()) or "all is empty")
+        if (hold := self._desk.store.held()) is not None:
+            reason = f" ({hold.reason})" if hold.reason else ""
+            yield _warn(
+                "hold", f"all firing is held by {hold.actor}{reason}; `onebeat release` lets it go on"
+            )
+        if counts["quarantined"]:
+            yield Complaint(level="bad", about="quarantine", what=self._quarantined(counts["quarantined"]))
+        if counts["runs_parked"]:
+            what = f"{counts['runs_parked']} runs are parked: no live node can run their targets"
+            yield Complaint(level="bad", about="parked", what=what)
+        missing = sorted(set(self._desk.store.targets()) - self._desk.announced())
+        if missing:
+            more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
+            yield _warn("targets", f"no live node has announced {', '.join(missing[:NAMED_MAX])}{more}")
+
+    def _quarantined(self, count: int) -> str:
+        rows = self._desk.store.schedules(ScheduleQuery(limit=SCANNED_MAX))
+        found = [f"{row.name} ({row.quarantined})" for row in rows if row.quarantined is not None]
+        named = f": {'; '.join(found[:NAMED_MAX])}" if found else ""
+        return f"{count} schedules are set aside and do not fire{named}; an edit brings one back"
+
+    def _settings(self) -> Iterator[Complaint]:
+        for name in sorted(os.environ):
+            if name.startswith("ONEBEAT_") and name not in SETTINGS:
+                yield _warn("settings", f"{name} is no setting of onebeat{near_miss(name, SETTINGS)}")
+
+
+def _ok(about: str, what: str) -> Complaint:
+    return Complaint(level="ok", about=about, what=what)
+
+
+def _warn(about: str, what: str) -> Complaint:
+    return Complaint(level="warn", about=about, what=what)

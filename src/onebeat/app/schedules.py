@@ -1,0 +1,354 @@
+"""Schedules, acted upon: what these methods do is done when they return, on every node."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, Unpack
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from onebeat.app.desk import TRIES_MAX, Decide, Desk, Written
+from onebeat.app.targets import Targets
+from onebeat.core import edits
+from onebeat.core.definition import Options, address_of, checked_definition, define, policy_of, read_trigger
+from onebeat.core.edits import Author
+from onebeat.core.errors import Conflict, InvalidInput, Refused
+from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
+from onebeat.core.ports import Change, Edit, RunQuery, ScheduleQuery
+from onebeat.core.reconcile import resolves
+from onebeat.core.triggers import build
+
+# Named, because within the class `list` is one of its methods.
+Rows: TypeAlias = list[Schedule]
+Many: TypeAlias = list[Written]
+Trail: TypeAlias = list[Change]
+IfExists = Literal["error", "replace", "ignore"]
+PUT_MAX = 500
+DEFAULT_QUEUE = "default"
+UPCOMING = 5
+LAST_RUNS = 5
+
+
+class Shown(Noun, frozen=True, kw_only=True):
+    """A schedule as a person wants to see it: the row, how busy it is, what comes, what came of it."""
+
+    schedule: Schedule
+    load: Load
+    upcoming: tuple[datetime, ...]
+    last_runs: tuple[Run, ...]
+    warnings: tuple[str, ...]
+
+
+class Schedules:
+    """The schedules of a ledger. Found as ``beat.schedules``."""
+
+    def __init__(self, desk: Desk, targets: Targets) -> None:
+        self._desk = desk
+        self._targets = targets
+
+    # --- writing ---
+
+    def put(
+        self,
+        name: str,
+        trigger: str | TriggerSpec,
+        target: str | Target | Callable[..., Any],
+        *,
+        if_exists: IfExists = "error",
+        paused: bool = False,
+        run_now: bool = False,
+        reason: str = "",
+        expected_version: int | None = None,
+        **options: Unpack[Options],
+    ) -> Written:
+        """Bring a schedule into being, now. What ``options`` may say is in docs/reference/policies.md.
+
+        Where the name is taken, ``if_exists`` decides: ``error``, ``replace`` its definition, or ``ignore``
+        and leave everything as it is. Nothing before now is owed, except by a one-off whose instant has
+        passed: it fires at once. ``run_now`` asks for one run beside the schedule.
+
+        Raises:
+            InvalidInput: something cannot be meant; the message says what to write.
+            Conflict: the name is taken, or not at ``expected_version`` (0: not there at all).
+
+        """
+        definition = define(trigger, target, options, zone=self._desk.zone)
+        warnings = self._targets.warnings(definition.target)
+        written = self._desk.act(
+            name,
+            _creation(name, definition, if_exists, paused=paused, run_now=run_now),
+            reason=reason,
+            expected_version=expected_version,
+        )
+        return replace(written, warnings=warnings)
+
+    def put_all(
+        self,
+        definitions: Mapping[str, Definition],
+        *,
+        if_exists: IfExists = "error",
+        reason: str = "",
+        progress: Callable[[int], None] | None = None,
+    ) -> Many:
+        """Bring many schedules into being, PUT_MAX in a transaction, in the order of the mapping.
+
+        Each transaction stands for itself: what raises leaves those before it written. ``progress`` is told
+        how many more are done.
+        """
+        names = [checked_name(name) for name in definitions]
+        for definition in definitions.values():
+            checked_definition(definition)
+        done: dict[str, Written] = {}
+        for begin in range(0, len(names), PUT_MAX):
+            batch = names[begin : begin + PUT_MAX]
+            wanted = {name: _creation(name, definitions[name], if_exists) for name in batch}
+            done |= self._act_all(wanted, reason)
+            if progress is not None:
+                progress(len(batch))
+        return [done[name] for name in names]
+
+    def _act_all(self, wanted: dict[str, Decide], reason: str) -> dict[str, Written]:
+        """Read, decide and commit a batch; those that came too late are read and decided again."""
+        done: dict[str, Written] = {}
+        ids = {name: uuid4().hex for name in wanted}
+        for _ in range(TRIES_MAX):
+            left = [name for name in wanted if name not in done]
+            rows = {row.name: (row, load) for row, load in self._desk.store.owing(left)}
+            author = self._desk.author(reason)
+            batch: list[Edit] = []
+            for name in left:
+                row, load = rows.get(name, (None, Load()))
+                edit = wanted[name](row, load, replace(author, edit_id=ids[name]))
+                if edit is None and row is not None:
+                    done[name] = Written(schedule=row, changed=False)
+                elif edit is not None:
+                    batch.append(edit)
+            for answer in self._desk.store.put(batch) if batch else ():
+                if (written := self._desk.written(answer)) is not None:
+                    done[written.schedule.name] = written
+            if len(done) == len(wanted):
+                return done
+        raise self._desk.never_still(", ".join([name for name in wanted if name not in done][:5]))
+
+    def edit(
+        self,
+        name: str,
+        *,
+        trigger: str | TriggerSpec | None = None,
+        target: str | Target | Callable[..., Any] | None = None,
+        args: Iterable[Json] | None = None,
+        kwargs: Mapping[str, Json] | None = None,
+        reason: str = "",
+        expected_version: int | None = None,
+        **options: Unpack[Options],
+    ) -> Written:
+        """Change what is given and keep the rest, now: due until now follows the old, later the new.
+
+        It also brings a quarantined schedule back. A field that is changed here wins over its declaration
+        until that is forced.
+
+        Raises:
+            InvalidInput: something cannot be meant, or nothing was given.
+            NotFound: there is no such schedule; the nearest name is given.
+            Conflict: it is not at ``expected_version``.
+
+        """
+        given = (trigger, target, args, kwargs)
+        if not options and all(item is None for item in given):
+            raise InvalidInput(f"nothing of {name} would change; say what, e.g. trigger='0 9 * * *'")
+        found: dict[str, Definition] = {}
+
+        def decide(row: Schedule, load: Load, author: Author) -> Edit | None:
+            try:
+                after = self._edited(row.definition, trigger, target, args, kwargs, options)
+            except InvalidInput as error:
+                if row.quarantined is None or trigger is not None:
+                    raise
+                raise Refused(
+                    f"{name} is quarantined ({row.quarantined}), and would be again: {error}; "
+                    "give it a trigger"
+                ) from error
+            found["after"] = after
+            if after == row.definition and row.quarantined is None:
+                return None
+            return edits.edit(row, load, after, author)
+
+        written = self._act(name, decide, reason, expected_version)
+        return replace(written, warnings=self._targets.warnings(found["after"].target))
+
+    def _edited(
+        self,
+        before: Definition,
+        trigger: str | TriggerSpec | None,
+        target: str | Target | Callable[..., Any] | None,
+        args: Iterable[Json] | None,
+        kwargs: Mapping[str, Json] | None,
+        options: Mapping[str, Any],
+    ) -> Definition:
+        """Return the definition with what is given changed."""
+        aim = before.target
+        if isinstance(target, Target):
+            aim = target
+        elif target is not None:
+            aim = replace(aim, kind="python", address=address_of(target))
+        policy = {name: value for name, value in options.items() if name not in ("title", "tags", "queue")}
+        changed = replace(
+            before,
+            trigger=before.trigger if trigger is None else read_trigger(trigger, self._desk.zone),
+            target=replace(
+                aim,
+                args=aim.args if args is None else tuple(args),
+                kwargs=aim.kwargs if kwargs is None else dict(kwargs),
+                queue=options.get("queue", before.target.queue if aim.queue == DEFAULT_QUEUE else aim.queue),
+            ),
+            policy=policy_of(policy, before.policy),
+        )
+        return define(
+            changed.trigger,
+            changed.target,
+            {"title": options.get("title", before.title), "tags": options.get("tags", before.tags)},
+            policy=changed.policy,
+        )
+
+    def pause(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
+        """Skip what comes due from now on, recorded as paused. Runs that there are go on."""
+        return self._act(
+            name,
+            lambda row, load, author: (
+                None if row.paused is not None and row.paused == reason else edits.pause(row, load, author)
+            ),
+            reason,
+            expected_version,
+        )
+
+    def resume(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
+        """End a pause: what came due meanwhile stays skipped, what comes from now on fires."""
+        return self._act(
+            name,
+            lambda row, load, author: None if row.paused is None else edits.resume(row, load, author),
+            reason,
+            expected_version,
+        )
+
+    def delete(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
+        """Remove a schedule: waiting runs are cancelled, ready and running ones go on, history stays."""
+        written = self._act(name, edits.delete, reason, expected_version)
+        row = written.schedule
+        if not row.owner:
+            return written
+        warning = f"{row.owner} declares {name}; a revision above {row.revision}, or force, brings it back"
+        return replace(written, warnings=(warning,))
+
+    def skip_next(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
+        """Skip the next occurrence that is not skipped yet, when it comes. Repeat it for the one after."""
+
+        def decide(row: Schedule, load: Load, author: Author) -> Edit:
+            if row.paused is not None or row.quarantined is not None:
+                state = "paused" if row.quarantined is None else f"quarantined: {row.quarantined}"
+                raise Refused(f"{name} is {state}, so nothing of it fires anyway; resume or edit it first")
+            return edits.skip_next(row, load, author)
+
+        return self._act(name, decide, reason, expected_version)
+
+    def _act(
+        self,
+        name: str,
+        decide: Callable[[Schedule, Load, Author], Edit | None],
+        reason: str,
+        expected_version: int | None,
+    ) -> Written:
+        """Act on a schedule that must be there."""
+
+        def decide_present(row: Schedule | None, load: Load, author: Author) -> Edit | None:
+            if row is None or row.deleted:
+                self._desk.found(name)  # raises, and says what is there instead
+                raise Conflict(f"{name} came into being a moment ago; try again")
+            return decide(row, load, author)
+
+        return self._desk.act(name, decide_present, reason=reason, expected_version=expected_version)
+
+    # --- reading ---
+
+    def show(self, name: str) -> Shown:
+        """Return a schedule with its load, its next occurrences, its last runs, and what is amiss."""
+        row, load = self._desk.found(name)
+        upcoming: list[datetime] = []
+        if not row.dormant:
+            trigger, instant = build(row.definition.trigger), row.settled_until
+            while len(upcoming) < UPCOMING and (following := trigger.after(instant)) is not None:
+                upcoming.append(following)
+                instant = following
+        warnings = self._amiss(row)
+        runs = self._desk.store.runs(RunQuery(schedule=name, limit=LAST_RUNS))
+        return Shown(
+            schedule=row,
+            load=load,
+            upcoming=tuple(at for at in upcoming if at not in row.skips),
+            last_runs=tuple(runs),
+            warnings=warnings,
+        )
+
+    def _amiss(self, row: Schedule) -> tuple[str, ...]:
+        said = [] if row.quarantined is None else [f"it is quarantined: {row.quarantined}"]
+        try:
+            said += self._targets.warnings(row.definition.target)
+        except InvalidInput as error:
+            said.append(str(error))
+        return tuple(said)
+
+    def list(
+        self,
+        *,
+        tag: str | None = None,
+        owner: str | None = None,
+        deleted: bool = False,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Rows:
+        """Return schedules by name; the next page begins ``after`` the last name of this one."""
+        return self._desk.store.schedules(
+            ScheduleQuery(tag=tag, owner=owner, deleted=deleted, after=after, limit=limit)
+        )
+
+    def definitions(self, *, tag: str | None = None, owner: str | None = None) -> dict[str, Definition]:
+        """Return the definitions of all schedules, or of a tag's or an owner's: what an export holds."""
+        found: dict[str, Definition] = {}
+        after = ""
+        while page := self._desk.store.schedules(ScheduleQuery(tag=tag, owner=owner, after=after)):
+            found |= {row.name: row.definition for row in page}
+            after = page[-1].name
+        return found
+
+    def trail(self, name: str) -> Trail:
+        """Return every change of a schedule, oldest first: who, when, from which cut on, and what."""
+        rows = self._desk.store.owing([name])
+        if not rows:
+            raise self._desk.unknown(name)
+        return self._desk.store.trail(rows[0][0].id)
+
+
+def _creation(
+    name: str, definition: Definition, if_exists: IfExists, *, paused: bool = False, run_now: bool = False
+) -> Decide:
+    """Return the decision that a put makes about whatever stands under its name."""
+    if if_exists not in ("error", "replace", "ignore"):
+        raise InvalidInput(f"if_exists={if_exists!r} is none of error, replace, ignore")
+
+    def decide(row: Schedule | None, load: Load, author: Author) -> Edit | None:
+        if row is None or row.deleted:
+            pause = author.reason if paused else None
+            return edits.create(name, definition, author, tombstone=row, paused=pause, run_now=run_now)
+        if if_exists == "ignore":
+            return None
+        if if_exists == "error":
+            raise Conflict(
+                f"there is a schedule {name} already, at version {row.version}; edit it, or put it with "
+                "if_exists='replace' or 'ignore'"
+            )
+        same = resolves(definition.trigger, row.definition.trigger)
+        wanted = replace(definition, trigger=row.definition.trigger) if same else definition
+        if wanted == row.definition and row.quarantined is None:
+            return None
+        return edits.edit(row, load, wanted, author)
+
+    return decide

@@ -1,0 +1,90 @@
+"""What this process knows of targets: its own functions, and whether arguments fit them.
+
+Only what was declared in code or lies under an allowed module is looked at, beside modules that are imported
+already: checking a target must not run code that this process would not have run anyway.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from onebeat.core.errors import MissingExtra, TargetNotFound
+from onebeat.core.model import Target
+
+if TYPE_CHECKING:
+    from onebeat.app.desk import Desk
+    from onebeat.core.ports import Executor
+
+GROUP = "onebeat.executors"
+"""Entry points of executors from outside: each a callable that takes ``clock=`` and returns an Executor."""
+
+
+class Targets:
+    """The functions that this app declared, and what can be said of a target from here."""
+
+    def __init__(self, desk: "Desk") -> None:
+        self._desk = desk
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._modules: dict[str, None] = dict.fromkeys(desk.modules)
+
+    def register(self, address: str, function: Callable[..., Any]) -> None:
+        """Have nodes of this app run a function, under its address."""
+        self._functions[address] = function
+
+    def allow(self, *modules: str) -> None:
+        """Have nodes of this app run functions of modules under these prefixes."""
+        self._modules |= dict.fromkeys(modules)
+
+    def declared(self, target: Target) -> None:
+        """Have nodes of this app run what was declared in code by its address."""
+        if target.kind == "python":
+            self.allow(target.address.partition(":")[0])
+
+    def executors(self, threads: int) -> "list[Executor]":
+        """Return new executors for one node: Python functions on threads, and those from outside."""
+        from onebeat.engine.executors.python import PythonExecutor
+
+        own = PythonExecutor(threads=threads, allow=self._allowed(), clock=self._desk.clock)
+        found: list[Executor] = [own]
+        return found + [self._loaded(entry.name, entry.load) for entry in entry_points(group=GROUP)]
+
+    def _allowed(self) -> Iterable[str | Callable[..., Any]]:
+        return (*self._functions.values(), *self._modules)
+
+    def _loaded(self, name: str, load: Callable[[], Any]) -> "Executor":
+        try:
+            executor: Executor = load()(clock=self._desk.clock)
+        except (ImportError, AttributeError) as error:
+            raise MissingExtra(
+                f"the executor {name!r} is installed and cannot be loaded: {error}; install it anew, "
+                "or remove it"
+            ) from error
+        return executor
+
+    def unverified(self, target: Target) -> str | None:
+        """Return why the arguments could not be checked here, None when they were, and fit.
+
+        Raises InvalidInput when they do not fit.
+        """
+        if target.kind != "python":
+            return f"targets of kind {target.kind} are checked where they run"
+        from onebeat.engine.executors.python import PythonExecutor
+
+        module = target.address.partition(":")[0]
+        known = (module,) if module in sys.modules else ()
+        try:
+            PythonExecutor(threads=0, allow=(*self._allowed(), *known)).resolve(target)
+        except TargetNotFound:
+            return f"{target.address} cannot be reached from here, so its arguments are unverified"
+        return None
+
+    def warnings(self, target: Target) -> tuple[str, ...]:
+        """Return what a person should know of a schedule's target. Raises InvalidInput as ``unverified``."""
+        said = [] if (unverified := self.unverified(target)) is None else [unverified]
+        if target.key not in self._desk.announced():
+            said.append(
+                f"no live node has announced {target.key} so far; nodes look for new targets all the time, "
+                "and until one can run it, its runs are parked"
+            )
+        return tuple(said)

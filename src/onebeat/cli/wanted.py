@@ -1,0 +1,188 @@
+"""What can be said of a schedule on the command line: a when, a what, and every policy."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from onebeat.cli.session import DurationType, Session
+from onebeat.core.codec import from_data
+from onebeat.core.definition import BOUNDS, PolicyOptions
+from onebeat.core.errors import InvalidInput, shown
+from onebeat.core.model import CatchUp, Json, OnLost, Overlap, Policy, Target, TriggerSpec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WORDS: dict[str, str] = {
+    "catch_up": "Which of several owed occurrences fire.",
+    "catch_up_max": "With all: how many fire at most; the last one stands for the rest.",
+    "grace": "How late an occurrence may be and still fire.",
+    "overlap": "What becomes of an occurrence while runs are unfinished.",
+    "max_running": "How many unfinished runs there may be.",
+    "queue_max": "How many runs may wait.",
+    "start_within": "How long after it was due a run may still begin.",
+    "timeout": "How long an attempt may last.",
+    "attempts": "How often a run is tried.",
+    "backoff": "The pause before the second attempt; doubled each time.",
+    "backoff_max": "The longest pause between attempts.",
+    "retry_on": "Try again only after an error of this type; repeatable.",
+    "on_lost": "What becomes of a run whose node was lost after it had begun.",
+    "spread": "A constant delay of this schedule within such a window.",
+    "priority": "Which ready runs are claimed first: the higher.",
+    "alert_after": "An event when a run is unfinished so long after it was due.",
+    "report_success": "Leave an event when a run succeeds.",
+    "keep_runs": "How many finished runs are kept.",
+    "keep_days": "For how many days they are kept.",
+}
+"""One sentence for each field of a policy; docs/reference/policies.md has the rest."""
+
+_CHOICES = {"catch_up": CatchUp, "overlap": Overlap, "on_lost": OnLost}
+
+
+def when(command: Command) -> Command:
+    """Add the ways to say when."""
+    for option in reversed(
+        (
+            click.option("--cron", metavar="TEXT", help="A cron expression, e.g. '0 9 * * MON-FRI'."),
+            click.option("--every", type=DurationType(), metavar="SPAN", help="A fixed period, e.g. 15m."),
+            click.option("--anchor", metavar="TIME", help="With --every: an instant that it goes through."),
+            click.option("--at", "once_at", metavar="TIME", help="Once, at an instant."),
+            click.option(
+                "--in", "once_in", type=DurationType(), metavar="SPAN", help="Once, so long from now."
+            ),
+            click.option("--trigger", metavar="JSON", help="Any trigger, as its JSON."),
+            click.option("--gap", type=click.Choice(["shift", "skip"]), help="With --cron: in a spring gap."),
+            click.option(
+                "--fold",
+                type=click.Choice(["first", "second", "both"]),
+                help="With --cron: in an autumn fold.",
+            ),
+            click.option("--days", type=click.Choice(["any", "all"]), help="With --cron: of the day fields."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def what(command: Command) -> Command:
+    """Add the ways to say what runs, and how to find it."""
+    for option in reversed(
+        (
+            click.option("--call", "called", metavar="MODULE:NAME", help="The Python function to call."),
+            click.option("--args", "args", metavar="JSON", help="Its arguments, a JSON list."),
+            click.option("--kwargs", "kwargs", metavar="JSON", help="Its keyword arguments, a JSON object."),
+            click.option("--queue", metavar="NAME", help="The queue that its runs wait in."),
+            click.option("--title", metavar="TEXT", help="What it is called where people read."),
+            click.option("--tag", "tags", multiple=True, metavar="TAG", help="Find it by this; repeatable."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def how(command: Command) -> Command:
+    """Add an option for each field of a policy."""
+    for name in reversed(PolicyOptions.__annotations__):
+        command = _option(name)(command)
+    return command
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    flag, words = f"--{name.replace('_', '-')}", WORDS[name]
+    if name in _CHOICES:
+        return click.option(flag, type=click.Choice([member.value for member in _CHOICES[name]]), help=words)
+    if name == "report_success":
+        return click.option(f"{flag}/--no-report-success", default=None, help=words)
+    if name == "retry_on":
+        return click.option(flag, multiple=True, metavar="TYPE", help=words)
+    default = {field.name: field.default for field in msgspec.structs.fields(Policy)}[name]
+    if name in BOUNDS and isinstance(BOUNDS[name].least, timedelta):
+        may_be_none = ", or none" if default is None else ""
+        return click.option(
+            flag, type=DurationType(), metavar="SPAN", default=UNSET, help=f"{words[:-1]}{may_be_none}."
+        )
+    return click.option(flag, type=int, metavar="N", help=words)
+
+
+class Unset:
+    """Stands for an option that was not given, where None can be."""
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET = Unset()
+
+
+def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
+    """Take the words of ``when`` out of what was said; return the trigger, None where none was."""
+    from onebeat.core.triggers import cron, interval, once
+
+    names = ("cron", "every", "once_at", "once_in", "trigger")
+    words = {name: value for name in names if (value := said.pop(name)) is not None}
+    shape = {name: value for name in ("gap", "fold", "days") if (value := said.pop(name)) is not None}
+    anchor = said.pop("anchor")
+    if len(words) > 1:
+        raise InvalidInput("only one of --cron, --every, --at, --in and --trigger can say when")
+    if shape and "cron" not in words:
+        raise InvalidInput(f"--{', --'.join(shape)} go with --cron")
+    if anchor is not None and "every" not in words:
+        raise InvalidInput("--anchor goes with --every")
+    match next(iter(words.items()), None):
+        case None:
+            return None
+        case ("cron", text):
+            return cron(text, zone=session.option("zone"), **shape)
+        case ("every", period):
+            return interval(period, anchor=None if anchor is None else session.instant(anchor))
+        case ("once_at", text):
+            return once(session.instant(text))
+        case ("once_in", delay):
+            return once(in_=delay)
+        case (_, text):
+            return from_data(read_json(text, "--trigger", dict), TriggerSpec)
+
+
+def target_of(said: dict[str, Any]) -> tuple[str | None, list[Json] | None, dict[str, Json] | None]:
+    """Take the words of ``what`` out of what was said; return the function and its arguments."""
+    called, args, kwargs = said.pop("called"), said.pop("args"), said.pop("kwargs")
+    return (
+        called,
+        None if args is None else read_json(args, "--args", list),
+        None if kwargs is None else read_json(kwargs, "--kwargs", dict),
+    )
+
+
+def options_of(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what else was said, without what was not."""
+    return {
+        name: value
+        for name, value in said.items()
+        if value is not UNSET and value != () and (value is not None or (name in BOUNDS and _is_span(name)))
+    }
+
+
+def _is_span(name: str) -> bool:
+    return isinstance(BOUNDS[name].least, timedelta)
+
+
+def read_json(text: str, option: str, kind: type) -> Any:
+    """Return a JSON value of one kind that a person typed."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"{option} {shown(text)} is no JSON: {error}") from None
+    if not isinstance(value, kind):
+        wanted = "a list such as '[1, \"two\"]'" if kind is list else "an object such as '{\"days\": 3}'"
+        raise InvalidInput(f"{option} {shown(text)} is not {wanted}")
+    return value
+
+
+def call_of(called: str, args: Sequence[Json] | None, kwargs: dict[str, Json] | None) -> Target:
+    """Return the target of a Python function."""
+    from onebeat.core.definition import call
+
+    return call(called, *(args or ()), **(kwargs or {}))

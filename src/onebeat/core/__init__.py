@@ -1,0 +1,1 @@
+"""The pure heart: nouns, sockets, triggers and the rule of settling. No clock, no I/O, no threads."""

@@ -1,0 +1,398 @@
+"""What a person writes, checked: every field of a definition, with what is wrong, why, and what to do.
+
+``define`` makes a Definition out of the words of a program (a cron text, a function, numbers of seconds);
+``checked_definition`` refuses one that cannot be meant, wherever it came from. Whether a target can be run is
+not known here: that is for a process that has it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
+
+from onebeat.core.codec import ARGUMENTS_BYTES_MAX, DOCUMENT_BYTES_MAX, to_text
+from onebeat.core.errors import InvalidInput, LimitExceeded, near_miss, shown
+from onebeat.core.model import (
+    NAME,
+    CatchUp,
+    Definition,
+    Json,
+    OnLost,
+    Overlap,
+    Policy,
+    Target,
+    TriggerSpec,
+    as_json,
+)
+from onebeat.core.triggers import build, cron, with_zone
+
+CENTURY = timedelta(days=36_525)
+TITLE_CHARS_MAX = 200
+TAGS_MAX = 20
+TAG = re.compile(r"[^\s,\x00-\x1f\x7f]{1,50}")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+ADDRESS_CHARS_MAX = 500
+RETRY_ON_MAX = 50
+PYTHON_ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.([^\W\d]\w*|<locals>))*")
+
+Seconds = timedelta | float
+"""A duration as people write it: a timedelta, or a number of seconds."""
+
+
+class PolicyOptions(TypedDict, total=False):
+    """The fields of a policy as keyword arguments; docs/reference/policies.md says what each does."""
+
+    catch_up: CatchUp | str
+    catch_up_max: int
+    grace: Seconds | None
+    overlap: Overlap | str
+    max_running: int
+    queue_max: int
+    start_within: Seconds | None
+    timeout: Seconds | None
+    attempts: int
+    backoff: Seconds
+    backoff_max: Seconds
+    retry_on: Iterable[str]
+    on_lost: OnLost | str
+    spread: Seconds
+    priority: int
+    alert_after: Seconds | None
+    report_success: bool
+    keep_runs: int
+    keep_days: int
+
+
+class Options(PolicyOptions, total=False):
+    """What can be said of a schedule beside its trigger and its target."""
+
+    title: str
+    tags: Iterable[str]
+    queue: str
+
+
+class Bounds(NamedTuple):
+    """The least and the most that a field may be, and why."""
+
+    least: Any
+    most: Any
+    why: str
+
+
+_LONG = timedelta(milliseconds=1), CENTURY
+BOUNDS: dict[str, Bounds] = {
+    "catch_up_max": Bounds(1, 10_000, "each is a run of its own, in one transaction"),
+    "grace": Bounds(
+        *_LONG, "every commit comes a little after its instant, so no grace at all fires nothing"
+    ),
+    "max_running": Bounds(1, 100_000, "fewer than one would never run, and overlap='allow' sets no limit"),
+    "queue_max": Bounds(1, 100_000, "each waiting run is looked at when one ends"),
+    "start_within": Bounds(*_LONG, "a run needs a moment to be claimed"),
+    "timeout": Bounds(*_LONG, "an attempt needs a moment"),
+    "attempts": Bounds(1, 1000, "the first try counts too"),
+    "backoff": Bounds(timedelta(0), CENTURY, "it is a pause between attempts"),
+    "backoff_max": Bounds(timedelta(0), CENTURY, "it is a pause between attempts"),
+    "spread": Bounds(timedelta(0), timedelta(days=7), "it delays each occurrence by as much as that"),
+    "priority": Bounds(-1000, 1000, "it only orders runs that are ready at the same time"),
+    "alert_after": Bounds(*_LONG, "a run needs a moment"),
+    "keep_runs": Bounds(1, 1_000_000, "the last run is the record of what happened"),
+    "keep_days": Bounds(1, 36_525, "the last day is the record of what happened"),
+}
+"""Every policy field that has a size; docs/reference/policies.md shows them."""
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Policy)}
+_ENUMS: dict[str, type[StrEnum]] = {"catch_up": CatchUp, "overlap": Overlap, "on_lost": OnLost}
+_DURATIONS = frozenset(name for name, field in _FIELDS.items() if field.type in (timedelta, timedelta | None))
+_MAY_BE_NONE = frozenset(name for name, field in _FIELDS.items() if field.default is None)
+
+
+# --- durations, said in words ---------------------------------------------------------------------------
+
+
+def seconds(count: float) -> timedelta:
+    """Return so many seconds."""
+    return timedelta(seconds=count)
+
+
+def minutes(count: float) -> timedelta:
+    """Return so many minutes."""
+    return timedelta(minutes=count)
+
+
+def hours(count: float) -> timedelta:
+    """Return so many hours."""
+    return timedelta(hours=count)
+
+
+def days(count: float) -> timedelta:
+    """Return so many days of 24 hours."""
+    return timedelta(days=count)
+
+
+# --- building -------------------------------------------------------------------------------------------
+
+
+def call(function: str | Callable[..., Any], *args: Json, **kwargs: Json) -> Target:
+    """Return the target that calls a Python function with these arguments, which must be JSON.
+
+    ``function`` is the function itself, or its address ``module:name``.
+    """
+    address = address_of(function)
+    given = {"args": args, "kwargs": kwargs}
+    # Through JSON and back: a tuple is a list from now on, as it will be when it comes out of a store.
+    plain = json.loads(_argument_text(given, address))
+    return checked_target(
+        Target(kind="python", address=address, args=tuple(plain["args"]), kwargs=plain["kwargs"])
+    )
+
+
+def address_of(function: str | Callable[..., Any]) -> str:
+    """Return ``module:qualname``. Raises InvalidInput for what has no name: no process could find it.
+
+    A function inside another is found where the outer one has run and declared it, and nowhere else.
+    """
+    if isinstance(function, str):
+        return function
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not name or "<lambda>" in name:
+        raise InvalidInput(
+            f"{shown(function)} has no name to find it by; pass a function that is defined in a module with "
+            "def, or its address 'module:name'; its arguments go beside it: call(function, 1, two=2)"
+        )
+    return f"{_imported_as(function) if module == '__main__' else module}:{name}"
+
+
+def _imported_as(function: Callable[..., Any]) -> str:
+    """Return the name by which other processes import the module that this one was started with.
+
+    `python shop/beats.py` and `onebeat --app beats:beat serve` declare the same functions, and must give them
+    one address: else each would declare what the other cannot run.
+    """
+    names = getattr(function, "__globals__", {})
+    if (spec := names.get("__spec__")) is not None:  # python -m shop.beats
+        return str(spec.name)
+    stem = PurePath(names.get("__file__") or "").stem
+    return stem if stem.isidentifier() else "__main__"
+
+
+def define(
+    trigger: str | TriggerSpec,
+    target: str | Target | Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    zone: str | None = None,
+    policy: Policy | None = None,
+) -> Definition:
+    """Return the checked definition that these words mean.
+
+    ``zone`` is for triggers that name none; ``options`` change ``policy``, by default the documented one.
+    """
+    given = dict(options)
+    title, tags, queue = given.pop("title", ""), given.pop("tags", ()), given.pop("queue", None)
+    aim = target if isinstance(target, Target) else call(target)
+    if queue is not None:
+        aim = msgspec.structs.replace(aim, queue=queue)
+    return checked_definition(
+        Definition(
+            trigger=read_trigger(trigger, zone),
+            target=aim,
+            policy=policy_of(given, policy),
+            title=title,
+            tags=tuple(dict.fromkeys([tags] if isinstance(tags, str) else tags)),
+        )
+    )
+
+
+def read_trigger(trigger: str | TriggerSpec, zone: str | None = None) -> TriggerSpec:
+    """Return a trigger: a text is a cron expression. Parts that live in a zone and name none get ``zone``."""
+    if not isinstance(trigger, (str, TriggerSpec)):
+        raise InvalidInput(
+            f"{shown(trigger)} is no trigger; pass a cron text such as '0 9 * * MON-FRI', or interval(…), "
+            "once(…), cron(…) and what | & - make of them"
+        )
+    spec = cron(trigger) if isinstance(trigger, str) else trigger
+    return spec if zone is None else with_zone(spec, zone)
+
+
+def policy_of(options: Mapping[str, Any], over: Policy | None = None) -> Policy:
+    """Return ``over`` (or the defaults) with these fields changed; numbers are seconds where a field lasts.
+
+    Raises InvalidInput for an unknown field, with the nearest, or a value of another kind.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in _FIELDS:
+            raise InvalidInput(
+                f"{shown(name)} is no option of a schedule{near_miss(str(name), (*_FIELDS, *_OTHER))}; "
+                f"there are {', '.join((*_FIELDS, *_OTHER))}"
+            )
+        changes[name] = _read(name, value)
+    return msgspec.structs.replace(Policy() if over is None else over, **changes)
+
+
+_OTHER = ("title", "tags", "queue")
+
+
+def _read(name: str, value: Any) -> Any:
+    """Return one field of a policy in its own type."""
+    if value is None and name in _MAY_BE_NONE:
+        return None
+    if name in _ENUMS:
+        return _member(name, value)
+    if name in _DURATIONS:
+        return _duration(name, value)
+    if name == "retry_on":
+        given = [value] if isinstance(value, str) else value
+        return tuple(item.__name__ if isinstance(item, type) else item for item in given)
+    wanted = bool if name == "report_success" else int
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise InvalidInput(f"{name}={shown(value)} is no {'yes or no' if wanted is bool else 'whole number'}")
+    return value
+
+
+def _member(name: str, value: Any) -> StrEnum:
+    try:
+        return _ENUMS[name](value)
+    except ValueError:
+        known = [member.value for member in _ENUMS[name]]
+        raise InvalidInput(
+            f"{name}={shown(value)} is none of {', '.join(known)}{near_miss(str(value), known)}"
+        ) from None
+
+
+def _duration(name: str, value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise InvalidInput(f"{name}={shown(value)} is no duration; pass seconds, minutes(10), or a timedelta")
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        raise InvalidInput(f"{name}={value} seconds is longer than anything lasts") from None
+
+
+# --- checking -------------------------------------------------------------------------------------------
+
+
+def checked_definition(definition: Definition) -> Definition:
+    """Return the definition unchanged, or raise InvalidInput for the first thing that cannot be meant."""
+    build(definition.trigger)
+    checked_target(definition.target)
+    _check_policy(definition.policy)
+    _check_words(definition.title, definition.tags)
+    if definition.policy.catch_up is CatchUp.SKIP and definition.policy.grace is None:
+        raise InvalidInput(
+            "catch_up='skip' fires the newest occurrence only within its grace, and no grace is set, so that "
+            "nothing would ever count as late; set grace, e.g. grace=minutes(10)"
+        )
+    size = len(to_text(definition).encode())
+    if size > DOCUMENT_BYTES_MAX:
+        raise LimitExceeded(f"this definition takes {size:,} bytes; at most {DOCUMENT_BYTES_MAX:,} are kept")
+    return definition
+
+
+def checked_target(target: Target) -> Target:
+    """Return the target unchanged, or raise InvalidInput. Whether it can be run is not asked here."""
+    if not NAME.fullmatch(target.kind):
+        raise InvalidInput(f"{shown(target.kind)} is no kind of target; 'python' is one")
+    if not NAME.fullmatch(target.queue):
+        raise InvalidInput(
+            f"{shown(target.queue)} is no queue name: 1 to 100 of a-z, 0-9, '.', '_', '-', beginning with a "
+            "letter or digit"
+        )
+    if not 0 < len(target.address) <= ADDRESS_CHARS_MAX or not target.address.isprintable():
+        raise InvalidInput(
+            f"the target address {shown(target.address)} is not 1 to {ADDRESS_CHARS_MAX} printable characters"
+        )
+    if target.kind == "python" and not PYTHON_ADDRESS.fullmatch(target.address):
+        raise InvalidInput(
+            f"{shown(target.address)} names no Python function; write 'package.module:function'"
+        )
+    _argument_text({"args": target.args, "kwargs": target.kwargs}, target.address)
+    return target
+
+
+def _argument_text(given: Mapping[str, Any], address: str) -> str:
+    """Return arguments as JSON. Strictly: a set or a date must not reach the function as something else."""
+    try:
+        text = json.dumps(given, allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"{address} is called with {shown(given)}, which is not JSON: {error}; pass plain numbers, "
+            "texts, lists and mappings, e.g. a date as its text"
+        ) from error
+    if size > ARGUMENTS_BYTES_MAX:
+        raise LimitExceeded(
+            f"what {address} is called with takes {size:,} bytes of JSON, more than the limit of "
+            f"{ARGUMENTS_BYTES_MAX:,}; keep large data elsewhere and pass a reference to it"
+        )
+    return text
+
+
+def checked_key(key: str) -> str:
+    """Return the key of a request unchanged, or raise InvalidInput: it becomes part of a run's id."""
+    if not KEY.fullmatch(key):
+        raise InvalidInput(
+            f"{shown(key)} is no request key: 1 to 100 of letters, digits, '.', '_', ':' and '-', beginning "
+            "with a letter or digit"
+        )
+    return key
+
+
+def _check_policy(policy: Policy) -> None:
+    for name, bounds in BOUNDS.items():
+        value = getattr(policy, name)
+        if value is not None and not bounds.least <= value <= bounds.most:
+            raise InvalidInput(
+                f"{name}={_told(value)} is not from {_told(bounds.least)} to {_told(bounds.most)}: "
+                f"{bounds.why}"
+            )
+    if policy.backoff_max < policy.backoff:
+        raise InvalidInput(
+            f"backoff_max={policy.backoff_max} is shorter than backoff={policy.backoff}, which it bounds"
+        )
+    names: tuple[object, ...] = policy.retry_on
+    if len(names) > RETRY_ON_MAX or not all(isinstance(name, str) and 0 < len(name) <= 200 for name in names):
+        raise InvalidInput(
+            f"retry_on={shown(policy.retry_on)} is no list of at most {RETRY_ON_MAX} names of error types, "
+            "such as 'TimeoutError'"
+        )
+
+
+def _check_words(title: object, tags: tuple[object, ...]) -> None:
+    if not isinstance(title, str) or len(title) > TITLE_CHARS_MAX or not title.isprintable():
+        raise InvalidInput(
+            f"title={shown(title)} is not one line of at most {TITLE_CHARS_MAX} printable characters"
+        )
+    if len(tags) > TAGS_MAX:
+        raise InvalidInput(f"{len(tags)} tags are more than {TAGS_MAX}; a tag is for finding, not for data")
+    for tag in tags:
+        if not isinstance(tag, str) or not TAG.fullmatch(tag):
+            raise InvalidInput(f"{shown(tag)} is no tag: 1 to 50 characters without spaces and commas")
+
+
+def _told(value: object) -> str:
+    if not isinstance(value, timedelta):
+        return str(value)
+    return f"{value.days} days" if value and not value % timedelta(days=1) else f"{value.total_seconds():g} s"
+
+
+def zone_of(spec: TriggerSpec) -> str | None:
+    """Return the first zone that a trigger or one of its parts names: the one to show its instants in."""
+    pending: list[Json] = [as_json(spec)]
+    while pending:
+        part = pending.pop(0)
+        if isinstance(part, dict):
+            zone = part.get("fields", {}).get("zone") if isinstance(part.get("fields"), dict) else None
+            if isinstance(zone, str):
+                return zone
+            pending += part.values()
+        elif isinstance(part, list):
+            pending += part
+    return None

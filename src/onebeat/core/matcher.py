@@ -1,0 +1,251 @@
+"""Which occurrences a trigger should have had: what ``onebeat audit`` holds against the ledger.
+
+It shares no code with core/triggers and no idea either. Those jump from occurrence to occurrence, by
+arithmetic on tables; this walks forward through every hour of UTC, asks the standard library what the clock
+on the wall shows, and tests that against the text. Far slower, and wrong elsewhere if it is wrong anywhere.
+Specs are taken as valid. May import model and errors, and must never import core/triggers.
+"""
+
+import calendar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, lru_cache
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+from onebeat.core.errors import InvalidTrigger, shown
+from onebeat.core.model import Json, TriggerSpec
+
+_SECOND, _MINUTE, _HOUR, _DAY = (timedelta(seconds=length) for length in (1, 60, 3_600, 86_400))
+_MACROS = {
+    "@YEARLY": "0 0 1 1 *",
+    "@ANNUALLY": "0 0 1 1 *",
+    "@MONTHLY": "0 0 1 * *",
+    "@WEEKLY": "0 0 * * 0",
+    "@DAILY": "0 0 * * *",
+    "@MIDNIGHT": "0 0 * * *",
+    "@HOURLY": "0 * * * *",
+}
+_NUMBERS = {name.upper(): str(number) for number, name in enumerate(calendar.month_abbr) if name}
+_NUMBERS |= {name.upper(): str((number + 1) % 7) for number, name in enumerate(calendar.day_abbr)}
+
+
+def matches(spec: TriggerSpec, start: datetime, end: datetime) -> Iterator[datetime]:
+    """Yield every occurrence of ``spec`` in (start, end], oldest first; costs up to a second for each year.
+
+    Raises InvalidTrigger for a kind that is not checked here, and for a spec that is not anchored.
+    """
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    while start < end:
+        until = min(start + _DAY, end)
+        yield from sorted(_within(spec.kind, spec.fields, start, until))
+        start = until
+
+
+def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
+    def part(spec: Json) -> set[datetime]:
+        return _within(spec["kind"], spec["fields"], after, until)
+
+    match kind:
+        case "cron":
+            return _cron(fields, after, until)
+        case "interval" if "anchor_at" in fields:
+            return _interval(fields, after, until)
+        case "once" if "at" in fields:
+            at = datetime.fromisoformat(fields["at"])
+            return {at} if after < at <= until else set()
+        case "union":
+            return set().union(*(part(each) for each in fields["of"]))
+        case "intersection":
+            return set.intersection(*(part(each) for each in fields["of"]))
+        case "except":
+            return part(fields["of"]) - part(fields["without"])
+        case "between":
+            bounds = [
+                fields.get(name) and datetime.fromisoformat(fields[name]) for name in ("start_at", "end_at")
+            ]
+            low, high = bounds[0] or after, bounds[1] or until
+            return {at for at in part(fields["of"]) if low <= at <= high}
+        case _:
+            what = f"trigger kind {shown(kind, 40)} with {', '.join(fields) or 'no fields'} cannot be checked"
+            raise InvalidTrigger(
+                f"{what}: it is from outside, or relative to a declaration that has not happened"
+            )
+
+
+def _interval(fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
+    anchor, period = datetime.fromisoformat(fields["anchor_at"]), timedelta(seconds=fields["period_s"])
+    k = max(0, (after - anchor) // period)
+    found = set()
+    while (at := anchor + k * period) <= until:
+        if at > after:
+            found.add(at)
+        k += 1
+    return found
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """The fields of an expression: numbers for the time, texts for what can only be asked of a date."""
+
+    seconds: frozenset[int]
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    dates: str
+    months: frozenset[int]
+    weekdays: str
+    both: bool
+    real_time: bool
+
+    def fits(self, local: datetime) -> bool:
+        return (
+            local.second in self.seconds
+            and local.minute in self.minutes
+            and local.hour in self.hours
+            and _day_fits(self, local.date())
+        )
+
+
+@lru_cache(maxsize=256)
+def _rule(expression: str, days: str) -> _Rule:
+    text = expression.strip().upper()
+    fields = _MACROS.get(text, text).split()
+    second, minute, hour, dates, month, weekdays = fields if len(fields) == 6 else ["0", *fields]
+    return _Rule(
+        _numbers(second, 0, 59),
+        _numbers(minute, 0, 59),
+        _numbers(hour, 0, 23),
+        dates.replace("?", "*"),
+        _numbers(month, 1, 12),
+        weekdays.replace("?", "*"),
+        both=days == "all" or dates[0] in "*?" or weekdays[0] in "*?",
+        real_time=minute[0] == "*" or hour[0] == "*",
+    )
+
+
+@cache
+def _numbers(text: str, low: int, high: int) -> frozenset[int]:
+    """Return what a list of numbers, names, ranges and steps stands for; ranges count on past the end."""
+    found = set[int]()
+    size = high - low + 1
+    for term in re.sub("[A-Z]{3}", lambda name: _NUMBERS[name[0]], text).split(","):
+        body, _, step = term.partition("/")
+        first, _, last = f"{low}-{high}".partition("-") if body == "*" else body.partition("-")
+        start = low if (low, first) == (0, str(size)) else int(first)  # Sunday as 7
+        stop = int(last or (high if step else first))
+        if start != int(first):
+            stop %= size
+        length = stop - start + 1 if stop >= start else stop - start + 1 + size
+        found.update((start - low + k) % size + low for k in range(0, length, int(step or 1)))
+    return frozenset(found)
+
+
+@lru_cache(maxsize=4096)
+def _day_fits(rule: _Rule, day: date) -> bool:
+    if day.month not in rule.months:
+        return False
+    by_date = any(_date_fits(term, day) for term in rule.dates.split(","))
+    by_weekday = any(_weekday_fits(term, day) for term in rule.weekdays.split(","))
+    return by_date and by_weekday if rule.both else by_date or by_weekday
+
+
+def _date_fits(term: str, day: date) -> bool:
+    length = calendar.monthrange(day.year, day.month)[1]
+    workdays = [number for number in range(1, length + 1) if day.replace(day=number).weekday() < 5]
+    if term == "LW":
+        return day.day == workdays[-1]
+    if term.endswith("W"):
+        wanted = int(term[:-1])
+        return wanted <= length and day.day == min(workdays, key=lambda number: abs(number - wanted))
+    if term.startswith("L"):
+        return day.day == length - int(term[2:] or 0)
+    return day.day in _numbers(term, 1, 31)
+
+
+def _weekday_fits(term: str, day: date) -> bool:
+    body, _, which = term.partition("#")
+    if body.endswith("L"):
+        body, which = body[:-1], "L"
+    if day.isoweekday() % 7 not in _numbers(body, 0, 6):
+        return False
+    if which == "L":
+        return (day + 7 * timedelta(days=1)).month != day.month
+    return not which or (day.day - 1) // 7 + 1 == int(which)
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
+
+
+def _cron(fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
+    rule = _rule(fields["expression"], fields.get("days", "any"))
+    zone = _zone(fields.get("zone") or "UTC")
+    gap = fields.get("gap") or ("skip" if rule.real_time else "shift")
+    fold = fields.get("fold") or ("both" if rule.real_time else "first")
+    found = set[datetime]()
+    hour = after.replace(minute=0, second=0, microsecond=0)
+    while hour <= until:
+        found |= {at for at in _in_hour(rule, zone, hour) if _right_pass(at, zone, fold)}
+        if gap == "shift":
+            found |= _after_gaps(rule, zone, hour)
+        hour += _HOUR
+    return {at for at in found if after < at <= until}
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+    offset = at.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _even(zone: ZoneInfo, hour: datetime) -> bool:
+    """Whether the clock on the wall runs evenly through this hour of UTC, and into it, on whole minutes."""
+    offset = _offset(zone, hour)
+    steady = offset == _offset(zone, hour - _SECOND) == _offset(zone, hour + _HOUR - _SECOND)
+    return steady and not offset % _MINUTE
+
+
+def _in_hour(rule: _Rule, zone: ZoneInfo, hour: datetime) -> Iterator[datetime]:
+    """Yield the instants of an hour at which the clock on the wall shows what the rule wants."""
+    if not _even(zone, hour):
+        yield from (at for k in range(3_600) if rule.fits((at := hour + k * _SECOND).astimezone(zone)))
+        return
+    local = hour.replace(tzinfo=None) + _offset(zone, hour)
+    for edge in (local, local + 59 * _MINUTE):
+        if edge.hour in rule.hours and _day_fits(rule, edge.date()):
+            break
+    else:
+        return
+    for k in range(60):
+        shown_minute = local + k * _MINUTE
+        if shown_minute.minute in rule.minutes:
+            for second in rule.seconds:
+                if rule.fits(shown_minute.replace(second=second)):
+                    yield hour + k * _MINUTE + second * _SECOND
+
+
+def _right_pass(at: datetime, zone: ZoneInfo, fold: str) -> bool:
+    """Whether an instant counts, given that the clock may show its time twice."""
+    if fold == "both":
+        return True
+    local = at.astimezone(zone)
+    twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    return not twice or local.fold == (fold == "second")
+
+
+def _after_gaps(rule: _Rule, zone: ZoneInfo, hour: datetime) -> set[datetime]:
+    """Return the instants of an hour before which the clock leapt over something that the rule wants."""
+    found = set[datetime]()
+    before = _offset(zone, hour - _SECOND)
+    for k in range(0 if _even(zone, hour) else 3_600):
+        at = hour + k * _SECOND
+        offset = _offset(zone, at)
+        missed = (at.replace(tzinfo=None) + before + n * _SECOND for n in range((offset - before) // _SECOND))
+        if any(rule.fits(local) for local in missed):
+            found.add(at)
+        before = offset
+    return found

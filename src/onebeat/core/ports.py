@@ -1,0 +1,720 @@
+"""The sockets of the house, each with its whole contract.
+
+*Ledger* is where truth changes: every verb is batched, is one transaction, and tells the truth about what
+it changed. *Reader* answers questions and changes nothing. *Executor* runs bodies. *Clock* is the only way
+to ask for the time. A docstring here is law; ``onebeat.testing.conformance`` enforces it on every store.
+
+All three writing actors do the same three beats: read rows with their versions; decide with a pure function
+(decide.py); commit with a compare-and-set. A loser changes nothing and reads again.
+
+    due ──► decide.settle ──► settle          one transaction: tiles, runs, events, mark, next_at
+    claim ─► body ─► decide.judge ─► advance  one transaction: outcome, the slot freed, a waiter promoted
+    owing ─► decide.edit ───► put             one transaction: what the old definition owed, the new one
+
+Order, everywhere: schedules by id, then runs by id; lock first, look in a later statement; after any
+database error roll back and repeat the whole verb.
+
+**The overlap rule (R1):** whatever *adds* live or waiting work to a limited schedule bumps its version
+(settle, put, request). Whatever *frees* a slot (advance) takes the schedule's row lock, does not bump, and
+promotes waiting runs in the same transaction; a settle, a put and a request promote too. Live runs are
+counted from the run rows. Schedules with ``overlap=allow`` pay nothing.
+
+"The store's clock" is the database server's; a store without one (memory, a file) uses the Clock that it is
+handed.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from onebeat.core.model import (
+    Decision,
+    Definition,
+    Event,
+    Json,
+    Load,
+    NewRun,
+    Node,
+    Noun,
+    Outcome,
+    Owing,
+    Policy,
+    Run,
+    RunState,
+    Schedule,
+    Settlement,
+    Target,
+)
+
+CUT_AGE_MAX = timedelta(seconds=1)
+"""An edit whose cut is older than this when it commits is stale: the promise "due after the cut follows the
+new definition" would reach too far into the past."""
+
+
+# --- what the verbs take and answer -----------------------------------------------------------------
+
+
+class Answer(StrEnum):
+    """What became of one item of a batch."""
+
+    ACCEPTED = "accepted"  # it changed the ledger, now
+    REPEATED = "repeated"  # the very same thing had been accepted before: the reply was lost, all is well
+    STALE = "stale"  # somebody else was first, or the picture was too old: read again, decide again
+    REFUSED = "refused"  # never: the token is not current, or the transition is not in the set
+
+
+class Due(Noun, frozen=True, kw_only=True):
+    """Rows to decide, by id, and when to look again: the earliest ``next_at`` that was not yet due."""
+
+    rows: tuple[Owing, ...] = ()
+    next_at: datetime | None = None
+
+
+class Share(Noun, frozen=True, kw_only=True):
+    """One of ``of`` equal parts of the shards: those with ``shard % of == index``. An optimisation only."""
+
+    index: int
+    of: int
+
+
+class Settled(Noun, frozen=True, kw_only=True):
+    """The answer of ``settle``. When refused whole, nothing changed and ``won`` is empty.
+
+    ``early_by`` is how far the store's clock is behind ``now``; ``held`` that a hold is in force.
+    Otherwise ``won[i]`` says whether decision i was committed; a loser changed nothing.
+    """
+
+    won: tuple[bool, ...] = ()
+    early_by: timedelta | None = None
+    held: bool = False
+
+
+class Edit(Noun, frozen=True, kw_only=True):
+    """One change of one schedule, decided: the row as it will be, and what the old definition owed.
+
+    ``expected_version`` 0 creates a row where there is none (not even a tombstone). ``after`` is the whole
+    row with its new version, mark, ``next_at`` and, when the definition changes, ``number``; its id is 0 for
+    a new row, and the store gives one. ``settlements`` tile from the old mark on, and their runs are fired
+    under the old definition; what is left up to ``boundary_at`` held no occurrence and is one tile of count
+    0, on the event of ``action``. ``requests`` are runs asked for together with the change, under the new
+    definition.
+    ``id`` makes a repetition recognisable for as long as the trail lives, which is for ever.
+    """
+
+    id: str
+    expected_version: int
+    after: Schedule
+    cut_at: datetime
+    boundary_at: datetime
+    settlements: tuple[Settlement, ...] = ()
+    cancel_older: bool = False
+    cancel_waiting: bool = False  # a delete: waiting runs end as cancelled
+    requests: tuple[NewRun, ...] = ()
+    action: str  # the event's kind: schedule.created, .edited, .paused, .resumed, .deleted, …
+    actor: str = ""
+    reason: str = ""
+
+
+class PutAnswer(Noun, frozen=True, kw_only=True):
+    """``schedule`` is the row as committed (accepted, repeated), or as it stands (stale; None: no row).
+
+    ``cut_at`` is the cut in force: everything due at or before it followed the old definition, on the
+    store's clock; everything after it follows the new one.
+    """
+
+    answer: Answer
+    schedule: Schedule | None
+    cut_at: datetime | None = None
+
+
+class Request(Noun, frozen=True, kw_only=True):
+    """A run that a person or program asked for, admitted by decide.admit against ``expected_version``."""
+
+    schedule_id: int
+    expected_version: int
+    run: NewRun
+    actor: str = ""
+    reason: str = ""
+
+
+class Claim(Noun, frozen=True, kw_only=True):
+    """A holder's wish for work: at most ``limit`` ready runs of these queues and target keys."""
+
+    holder: str
+    queues: tuple[str, ...]
+    targets: tuple[str, ...]
+    limit: int
+    until: datetime
+
+
+class Claimed(Noun, frozen=True, kw_only=True):
+    """A run under a fresh lease, with the definition that it was fired under."""
+
+    run: Run
+    definition: Definition
+
+
+class Overtaken(StrEnum):
+    """Which instant of a run has passed."""
+
+    LEASE = "lease"
+    RESEND = "resend"
+    DEADLINE = "deadline"
+
+
+class Overdue(Noun, frozen=True, kw_only=True):
+    """A run that time has overtaken, and the policy to judge it by."""
+
+    run: Run
+    policy: Policy
+    overtaken: Overtaken
+
+
+class LogLine(Noun, frozen=True, kw_only=True):
+    """One line that a body wrote. ``text`` has no newline at its end; ``attempt`` tells tries apart."""
+
+    at: datetime
+    attempt: int
+    level: str
+    text: str
+
+
+class Note(Noun, frozen=True, kw_only=True):
+    """What a holder says of its run while it runs."""
+
+    run_id: str
+    token: int
+    progress: tuple[int, int] | None = None
+    lines: tuple[LogLine, ...] = ()
+
+
+# --- transitions: the closed set of ways in which a run moves ---------------------------------------
+
+
+class Done(Noun, frozen=True, kw_only=True, tag="done"):
+    """Verdict: the run ends in ``state``."""
+
+    state: RunState
+    reason: str = ""
+
+
+class Retry(Noun, frozen=True, kw_only=True, tag="retry"):
+    """Verdict: another attempt from ``at`` on. The run keeps its slot."""
+
+    at: datetime
+    reason: str = ""
+
+
+Verdict: TypeAlias = Done | Retry
+
+
+class Transition(Noun, frozen=True, kw_only=True, tag=True):
+    """What all transitions share: the run, and the event that is written if and only if it is accepted."""
+
+    run_id: str
+    event: Event | None = None
+
+
+class Start(Transition, frozen=True, kw_only=True):
+    """running, not started → running, started. The body may begin only after this was accepted.
+
+    It meets the deadline, which is cleared: a later attempt of a run that has started never expires.
+    """
+
+    token: int
+
+
+class Renew(Transition, frozen=True, kw_only=True):
+    """running → running until ``until``. Accepted even late, as long as nobody has ended the lease."""
+
+    token: int
+    until: datetime
+
+
+class Finish(Transition, frozen=True, kw_only=True):
+    """running → the verdict. Frees the slot on Done and promotes; on Retry back to ready from ``at`` on.
+
+    A cancel that was requested in the meantime turns a Retry into cancelled. A Done whose state is not a
+    finished one is REFUSED.
+    """
+
+    token: int
+    outcome: Outcome
+    verdict: Verdict
+    result: Json = None
+    error: str | None = None
+
+
+class Release(Transition, frozen=True, kw_only=True):
+    """running, not started → ready, and the attempt does not count. Refused once started.
+
+    A run whose cancel was requested ends cancelled instead.
+    """
+
+    token: int
+
+
+class Lost(Transition, frozen=True, kw_only=True):
+    """running → the verdict, by somebody who is not the holder.
+
+    Accepted only if, in that same statement, the token is current **and** the lease has lapsed on the
+    store's clock. A run whose cancel was requested ends cancelled whatever the verdict.
+    """
+
+    token: int
+    verdict: Verdict
+
+
+class Sent(Transition, frozen=True, kw_only=True):
+    """ready → sent, if the run's next attempt is ``attempt``; ready again after ``resend_at``."""
+
+    attempt: int
+    resend_at: datetime | None
+
+
+class Resend(Transition, frozen=True, kw_only=True):
+    """sent → ready, same attempt, if ``resend_at`` has passed on the store's clock."""
+
+
+class Guard(Transition, frozen=True, kw_only=True):
+    """ready or sent → running under a lease, if the message's ``attempt`` is the run's next one.
+
+    Refused past the deadline, as a claim would be: the run comes back by Resend, and expires.
+    Answered with the fencing token.
+    """
+
+    attempt: int
+    holder: str
+    until: datetime
+
+
+class HandOver(Transition, frozen=True, kw_only=True):
+    """ready → handed_over: published to an engine without a guard; the hand-over is the outcome."""
+
+    attempt: int
+
+
+class Cancel(Transition, frozen=True, kw_only=True):
+    """waiting, ready, sent, parked → cancelled at once; running → flagged, and its holder is told."""
+
+
+class Park(Transition, frozen=True, kw_only=True):
+    """ready → parked: no live node can resolve the target. Keeps its slot."""
+
+    reason: str
+
+
+class Unpark(Transition, frozen=True, kw_only=True):
+    """parked → ready."""
+
+
+class Expire(Transition, frozen=True, kw_only=True):
+    """waiting or ready → expired, if ``deadline_at`` has passed: it is earlier than the store's clock."""
+
+
+AnyTransition: TypeAlias = (
+    Start
+    | Renew
+    | Finish
+    | Release
+    | Lost
+    | Sent
+    | Resend
+    | Guard
+    | HandOver
+    | Cancel
+    | Park
+    | Unpark
+    | Expire
+)
+
+
+class Advanced(Noun, frozen=True, kw_only=True):
+    """The answer to one transition: the run's state after it, and the token for an accepted Guard or Renew.
+
+    ``cancel_requested`` reaches the holder here, on the answer to its own Renew.
+    """
+
+    answer: Answer
+    state: RunState | None = None
+    token: int = 0
+    cancel_requested: bool = False
+
+
+class Hold(Noun, frozen=True, kw_only=True):
+    """A stop of all firing, namespace-wide: what is owed meanwhile meets catch-up after the release."""
+
+    since_at: datetime
+    actor: str = ""
+    reason: str = ""
+
+
+class Purged(Noun, frozen=True, kw_only=True):
+    """How much was forgotten, and the schedule id to go on from (None: all were visited)."""
+
+    runs: int = 0
+    events: int = 0
+    schedules: int = 0
+    next_id: int | None = None
+
+
+class Ledger(Protocol):
+    """Where truth changes. Every verb is one transaction; a batch verb's items do not fail one another."""
+
+    def now(self) -> datetime:
+        """Return the store's clock, aware, in UTC. Due-ness, cuts and leases are judged by it."""
+
+    def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
+        """Write schedules, each with all that its change settles. One transaction a batch.
+
+        For each edit, in id order: the row must have ``expected_version`` (0: no row of that name); the cut
+        must be at or before the store's clock (or the row's last cut, if the clock went back) and younger
+        than CUT_AGE_MAX; then the row, the settlements' runs and events, the requests, the trail entry and
+        the event of ``action`` appear together. Waiting runs are promoted into slots that the change frees.
+        An edit id that the trail already holds is REPEATED and returns what was committed then; anything
+        else that does not fit is STALE and changes nothing. Answers come in the batch's order. A batch with
+        the same schedule twice raises ValueError.
+        """
+
+    def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
+        """Stop all firing, or (None) let it go on; return what was in force before. Writes an event.
+
+        Holding what is held, or releasing what is not, changes nothing, as does an ``edit_id`` seen before,
+        which returns what it returned then. Settles already committed stand. The events are ``firing.held``
+        and ``firing.released``.
+        """
+
+    def due(self, now: datetime, limit: int, share: Share | None = None) -> Due:
+        """Return at most ``limit`` rows with ``next_at`` <= ``now``, the longest due first; then by id.
+
+        Reads only. Dormant rows are never due; a row whose documents do not decode is returned by
+        ``broken`` and not here. Under a hold the answer is empty, with no ``next_at``.
+        """
+
+    def broken(self, limit: int) -> list[tuple[str, str]]:
+        """Return (schedule name, what is wrong) of rows with a ``next_at`` whose documents do not decode.
+
+        Reading never deletes or rewrites such a row; quarantining it is an edit that a dispatcher makes. An
+        edit that leaves ``number`` as it is leaves the row's documents as they are, however broken.
+        """
+
+    def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
+        """Commit decisions, each by compare-and-set on its version. One transaction a batch.
+
+        Refused whole as early when the store's clock has not reached ``now``, and as held under a hold.
+        For each winner appear together: version + 1, the mark, ``next_at``, its runs, one event for each
+        folded or skipped tile (``occurrence.folded`` with the run's id, ``occurrence.skipped``), the
+        cancellation of older unfinished runs where asked (waiting, ready, parked and sent at once, running by
+        flag), then promotion: the waiting run that was due first, then by id, as far as there are slots. A
+        row that another transaction holds is lost, not waited for. A schedule id twice in a batch raises
+        ValueError. Losers change nothing: read again. A winner's run id that exists already raises StoreError
+        and nothing of the batch is written (as in ``put``): try its decisions one by one.
+        """
+
+    def request(self, requests: Sequence[Request]) -> list[Answer]:
+        """Create runs that were asked for. Bumps each schedule's version; never moves a mark.
+
+        REPEATED when a run of that id exists already, STALE when the version is not the expected one.
+        Requests of one schedule in a batch are taken in order, each against the version that the one before
+        left. Each accepted one leaves the event ``run.requested``; waiting runs are promoted.
+        """
+
+    def claim(self, claim: Claim) -> list[Claimed]:
+        """Lease at most ``limit`` ready runs to a holder: highest priority, then longest ready, then id.
+
+        Only runs with ``ready_at`` <= the store's clock, no deadline earlier than it, a queue of ``queues``
+        and a target of ``targets``. Each gets attempt + 1 and a fencing token that is larger than every token
+        given before in this store, and at least the store's clock in µs. Two claims never return one run.
+        """
+
+    def advance(self, transitions: Sequence["AnyTransition"]) -> list[Advanced]:
+        """Move runs, each by compare-and-set. One transaction a batch; answers in the batch's order.
+
+        A run may stand several times in a batch: its transitions are made in order. A transition whose
+        state, token, attempt or clock test fails is REFUSED and changes nothing;
+        Finish with the same token and outcome as are there already is REPEATED, as are Start, Cancel, Park
+        and Unpark where the run is already there. Unknown runs are REFUSED.
+        """
+
+    def lost(self, now: datetime, limit: int) -> list[Overdue]:
+        """Return at most ``limit`` runs that time has overtaken at ``now``, the longest overdue first.
+
+        Reads only: judge each, then ``advance`` with Lost, Resend or Expire, which test again.
+        """
+
+    def note(self, notes: Sequence[Note]) -> list[bool]:
+        """Keep progress and log lines. False where the token is not current: nothing was kept for it.
+
+        A run keeps at most 1 MiB of lines; beyond, one last line says that the rest was dropped.
+        """
+
+    def announce(self, node: Node) -> list[str]:
+        """Write a node's row; return warnings about others alive (another version, older zone data)."""
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Append events that accompany no other change: a step that failed, an alert, a result refused.
+
+        One transaction. A repetition appends again: who must not say a thing twice reads first.
+        """
+
+    def cursor(self, name: str, to: int | None = None) -> int:
+        """Return how far a named reader of events has come: the id of the last event it has dealt with.
+
+        ``to`` moves it first; a smaller one changes nothing, for a cursor never goes back. A name not seen
+        before begins at ``to``, or else at the newest event: what happened earlier is not its business.
+        Cursors outlive purging. One transaction.
+        """
+
+    def purge(self, now: datetime, limit: int, from_id: int = 0) -> Purged:
+        """Forget finished runs, their lines and settlement events beyond each schedule's history.
+
+        Beyond: finished longer ago than ``keep_days``, or followed by ``keep_runs`` finished runs created
+        later; a settlement event goes when a run created with it would. At most ``limit`` runs, settlement
+        events and schedules, oldest first, schedules from ``from_id`` on in id order; a run's lines and own
+        events go with it. Never unfinished runs, the trail, or a mark. Leaves one summary row per schedule
+        and day (UTC, of the tile's end) and moves ``provable_from``. A tombstone that old, or an ended
+        one-off, goes with its last history, leaving ``schedule.purged`` in the trail with one version more:
+        from there it is still answered as a tombstone (``owing``, ``put``), so that no name, id or version
+        starts again.
+        """
+
+    def wait(self, until: datetime | None) -> bool:
+        """Block until ``until``, or until something may have changed; True when woken early.
+
+        What changed, or called ``wake``, since this thread's last wait counts: it returns at once, so nothing
+        falls between looking and waiting. A hint only: a lost wake-up costs lateness, never an occurrence.
+        None waits for a wake-up alone, at most one second.
+        """
+
+    def wake(self) -> None:
+        """End the waits of this process now."""
+
+    def close(self) -> None:
+        """Let go of connections. Safe to repeat; nothing else may be called after."""
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+class ScheduleQuery(Noun, frozen=True, kw_only=True):
+    """Which schedules: all conditions hold. Pages by name: pass the last name seen as ``after``."""
+
+    names: tuple[str, ...] | None = None
+    tag: str | None = None
+    owner: str | None = None
+    deleted: bool = False
+    after: str = ""
+    limit: int = 1000
+
+
+class RunQuery(Noun, frozen=True, kw_only=True):
+    """Which runs: all conditions hold. Newest created first; ``before`` is the id to go on below."""
+
+    schedule: str | None = None
+    tag: str | None = None
+    states: tuple[RunState, ...] | None = None
+    since: datetime | None = None  # due_at >= since
+    until: datetime | None = None  # due_at < until
+    before: str | None = None
+    limit: int = 100
+
+
+class EventQuery(Noun, frozen=True, kw_only=True):
+    """Which events, oldest first: ids larger than ``after``."""
+
+    after: int = 0
+    kinds: tuple[str, ...] | None = None
+    schedule: str | None = None
+    run_id: str | None = None
+    limit: int = 1000
+
+
+class Change(Noun, frozen=True, kw_only=True):
+    """One entry of the trail: a definition, from its cut on, and who put it there."""
+
+    edit_id: str
+    schedule_id: int
+    schedule: str
+    incarnation: int
+    version: int
+    number: int
+    action: str
+    actor: str
+    reason: str
+    cut_at: datetime
+    boundary_at: datetime
+    committed_at: datetime
+    settled_until: datetime
+    definition: Definition
+    paused: bool
+    deleted: bool
+    tz_version: str
+
+
+class Tile(Noun, frozen=True, kw_only=True):
+    """One settled interval (mark_before, mark_after], from a run row or from a settlement event."""
+
+    mark_before: datetime
+    mark_after: datetime
+    count: int
+    run_id: str | None = None  # the run that fired here, or into which it was folded
+    fired: bool = False
+    reason: str = ""
+    occurrence_at: datetime | None = None
+    due_at: datetime | None = None
+    created_at: datetime
+
+
+class Summary(Noun, frozen=True, kw_only=True):
+    """What purge leaves of one schedule's day (UTC): counts, and the interval that they cover."""
+
+    day: str
+    fired: int
+    folded: int
+    skipped: int
+    mark_before: datetime
+    mark_after: datetime
+
+
+class Stray(Noun, frozen=True, kw_only=True):
+    """A run to park (ready, and no live node announces its target) or to unpark (now one does)."""
+
+    run: Run
+    resolvable: bool
+
+
+class Reader(Protocol):
+    """Questions about the ledger. Reads only; each answer is one consistent picture."""
+
+    def schedules(self, query: ScheduleQuery) -> list[Schedule]:
+        """Return schedules by name. A row that does not decode comes back quarantined, never left out."""
+
+    def owing(self, names: Sequence[str]) -> list[tuple[Schedule, Load]]:
+        """Return these schedules with their load: the reading beat of an edit.
+
+        Tombstones are included, also those whose row was purged; names never used are left out.
+        """
+
+    def run(self, run_id: str) -> Run | None:
+        """Return one run."""
+
+    def runs(self, query: RunQuery) -> list[Run]:
+        """Return runs, the newest first."""
+
+    def definition(self, schedule_id: int, number: int) -> Definition:
+        """Return the definition that a run was fired under."""
+
+    def log(self, run_id: str) -> list[LogLine]:
+        """Return the lines of a run, oldest first, of all attempts."""
+
+    def events(self, query: EventQuery) -> list[Event]:
+        """Return events after a cursor. An event that commits later never has a smaller id."""
+
+    def trail(self, schedule_id: int) -> list[Change]:
+        """Return every change of a schedule, oldest first."""
+
+    def tiles(self, schedule_id: int, since: datetime, until: datetime) -> list[Tile]:
+        """Return the tiles that touch (since, until], in order; an edit that settled nothing has one too."""
+
+    def summaries(self, schedule_id: int) -> list[Summary]:
+        """Return what purge left, by day."""
+
+    def provable_from(self, schedule_id: int) -> datetime:
+        """Return the mark before which tiles may have been purged; the first mark if none were."""
+
+    def nodes(self) -> list[Node]:
+        """Return nodes, the most recently seen first, including those whose announcement has lapsed."""
+
+    def targets(self) -> list[str]:
+        """Return the target keys of live schedules and unfinished runs: what workers try to resolve."""
+
+    def strays(self, now: datetime, limit: int) -> list[Stray]:
+        """Return runs to park or unpark, judged by the nodes whose announcement is alive at ``now``."""
+
+    def held(self) -> Hold | None:
+        """Return the hold in force."""
+
+    def counts(self) -> dict[str, int]:
+        """Return gauges: ``runs_<state>`` for each state, and of schedules those named below.
+
+        ``schedules`` (tombstones are none), ``paused``, ``quarantined``, ``due``.
+        """
+
+    def facts(self) -> dict[str, str]:
+        """Return what doctor prints: at least ``kind``, ``place``, ``durability`` and ``verdict``."""
+
+
+class Store(Ledger, Reader, Protocol):
+    """Both halves on one set of connections."""
+
+
+# --- the engine's sockets ---------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The only way to ask for the time."""
+
+    def now(self) -> datetime:
+        """Return the present instant, aware, in UTC."""
+
+
+class Report(Noun, frozen=True, kw_only=True):
+    """How one attempt ended, from the executor. ``error_type`` is matched against ``retry_on``."""
+
+    run_id: str
+    token: int
+    outcome: Outcome
+    result: Json = None
+    error: str | None = None
+    error_type: str = ""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs bodies of one kind of target. Never blocks its caller."""
+
+    kind: str
+
+    def resolve(self, target: Target) -> None:
+        """Raise TargetNotFound unless this process can and may run the target; then check its arguments.
+
+        Raises InvalidInput where the arguments do not fit, when the target itself can be run.
+        """
+
+    def free(self) -> int:
+        """Return how many more bodies may start now. A body past its timeout counts until it returns."""
+
+    def start(self, claimed: Claimed) -> None:
+        """Begin the body of a started run. Its end arrives in ``reports``; nothing is raised for it."""
+
+    def reports(self) -> list[Report]:
+        """Return the attempts that ended since the last call, each once."""
+
+    def notes(self) -> list[Note]:
+        """Return the progress and the lines of bodies since the last call, those of ended ones included."""
+
+    def renewed(self, run_id: str, token: int, until: datetime) -> None:
+        """Learn when the lease lapses, on this node's clock: past ``until`` ``still_mine()`` is False."""
+
+    def tell(self, run_id: str, token: int, why: str) -> None:
+        """Tell a body to stop: ``still_mine()`` turns False. A body that does not look goes on."""
+
+    def overrun(self, now: datetime) -> list[Report]:
+        """Return attempts that passed their timeout at ``now``, each once, after telling them.
+
+        What such a body returns later is dropped: the attempt has been reported.
+        """
+
+    def connect(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when a report is there, from any thread. A hint: the report waits anyway."""
+
+    def close(self) -> None:
+        """Start nothing more and let go of idle threads and connections. Bodies that still run go on."""
+
+
+class Notifier(Protocol):
+    """Hands an event to people: mail, webhook, chat."""
+
+    def notify(self, events: Sequence[Event]) -> None:
+        """Deliver, or raise: the cursor moves on only after a return."""

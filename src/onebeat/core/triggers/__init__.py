@@ -1,0 +1,27 @@
+"""When: triggers, the open set of pure rules that produce occurrences. One file for each kind.
+
+``build`` turns a spec into an evaluator; the constructors make specs. Importing this package registers the
+kinds of the house. May import ports, model and errors, and nothing above them.
+"""
+
+from onebeat.core.triggers import combine as combine  # registers union, intersection, except and between
+from onebeat.core.triggers.cron import cron
+from onebeat.core.triggers.interval import interval, once
+from onebeat.core.triggers.protocol import Trigger
+from onebeat.core.triggers.registry import Kind, anchored, build, kind, with_zone
+from onebeat.core.triggers.walltime import tz_version, zone, zone_names
+
+__all__ = [
+    "Kind",
+    "Trigger",
+    "anchored",
+    "build",
+    "cron",
+    "interval",
+    "kind",
+    "once",
+    "tz_version",
+    "with_zone",
+    "zone",
+    "zone_names",
+]

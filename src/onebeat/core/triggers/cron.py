@@ -1,0 +1,111 @@
+"""Cron: instants of the wall clock, in a zone. cronfields.py reads the text, walltime.py the clock."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from onebeat.core.errors import InvalidTrigger, shown
+from onebeat.core.model import TriggerSpec
+from onebeat.core.triggers.cronfields import read_cron
+from onebeat.core.triggers.instants import DAY, FULL_DAY, at_second, second_after, second_before
+from onebeat.core.triggers.registry import Fields, build, kind, read_fields
+from onebeat.core.triggers.times import Calendar
+from onebeat.core.triggers.walltime import Fold, Gap, WallClock, wall_clock
+
+Days = Literal["any", "all"]
+
+# Names of the one zone whose rules no parliament can change.
+_UNIVERSAL = frozenset({"UTC", "Etc/UTC"})
+
+
+class CronFields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The fields of kind ``cron``. An absent zone is UTC, unless ``with_zone`` fills in another."""
+
+    expression: str
+    zone: str | None = None
+    days: Days = "any"
+    gap: Gap | None = None
+    fold: Fold | None = None
+
+
+def cron(
+    expression: str,
+    *,
+    zone: str | None = None,
+    days: Days = "any",
+    gap: Literal["shift", "skip"] | None = None,
+    fold: Literal["first", "second", "both"] | None = None,
+) -> TriggerSpec:
+    """Return the trigger of a cron expression: five fields, six with seconds first, or a macro.
+
+    ``zone`` is an IANA name, by default that of the app. ``days="all"`` asks a day to satisfy both day
+    fields. ``gap`` and ``fold`` say what happens where the clock is put forward and back; by default as
+    crontab(5) does.
+
+    Raises:
+        InvalidTrigger: the expression cannot be understood or never comes; the message says what to write.
+        LimitExceeded: the text is longer than 1,000 characters.
+
+    """
+    if not isinstance(expression, str):
+        raise InvalidTrigger(f"cron expression {shown(expression)} is no text; write '0 9 * * MON-FRI'")
+    given = {"zone": zone, "days": None if days == "any" else days, "gap": gap, "fold": fold}
+    fields = {"expression": expression.strip(" \t")}
+    spec = TriggerSpec(
+        kind="cron", fields=fields | {name: value for name, value in given.items() if value is not None}
+    )
+    build(spec)
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
+class CronTrigger:
+    """The occurrences of a cron expression in a zone. Whole seconds, all of them."""
+
+    calendar: Calendar
+    clock: WallClock
+    zoned: bool
+    late_start: bool = False
+    gridded: bool = True
+    whole: bool = True
+    _shown: dict[tuple[int, bool, bool], int] = field(default_factory=dict, compare=False, repr=False)
+
+    def after(self, t: datetime, /) -> datetime | None:
+        """Return the first occurrence strictly later than ``t``."""
+        return at_second(self.clock.after(self.calendar, second_after(t)))
+
+    def before(self, t: datetime, /) -> datetime | None:
+        """Return the last occurrence strictly earlier than ``t``."""
+        return at_second(self.clock.before(self.calendar, second_before(t)))
+
+    def count(self, after: datetime, until: datetime, /) -> int:
+        """Return the number of occurrences in (after, until]; costs microseconds a change of the clock."""
+        return self.clock.number(self.calendar, second_after(after), second_after(until))
+
+    def bits(self, day: int) -> int:
+        """Return the occurrences of a UTC day as a bit set, one bit a second."""
+        offset = self.clock.steady(day)
+        if offset is None:
+            return self.clock.bits(self.calendar, day)
+        # Two local days make up the UTC day, and but a few different pairs of them ever occur in a zone.
+        local, past = divmod(day * DAY + offset, DAY)
+        days, times = self.calendar.days, self.calendar.times
+        key = past, local in days, past > 0 and local + 1 in days
+        found = self._shown.get(key)
+        if found is None:
+            found = times.bits >> past if key[1] else 0
+            found |= times.bits << (DAY - past) & FULL_DAY if key[2] else 0
+            self._shown[key] = found
+        return found
+
+
+@kind("cron", zoned=True)
+def _build(fields: Fields) -> CronTrigger:
+    given = read_fields("cron", fields, CronFields)
+    read = read_cron(given.expression, all_days=given.days == "all")
+    gap = given.gap or (Gap.SKIP if read.wild else Gap.SHIFT)
+    fold = given.fold or (Fold.BOTH if read.wild else Fold.FIRST)
+    zone = given.zone or "UTC"
+    return CronTrigger(Calendar(read.days, read.times), wall_clock(zone, gap, fold), zone not in _UNIVERSAL)

@@ -1,0 +1,1 @@
+"""One file for each kind of target; each optional library is imported in exactly one of them."""

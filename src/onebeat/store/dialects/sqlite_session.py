@@ -1,0 +1,59 @@
+"""One open transaction on one SQLite connection."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+
+import apsw
+
+from onebeat.store.dialects.protocol import Cell, Row
+
+BATCH_SIZES = (100, 10, 1)
+"""Rows a statement: few different texts, so that each stays prepared."""
+
+
+class SqliteSession:
+    """A Session. It ends with its transaction."""
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        return self._db.execute(sql, args).fetchall()
+
+    def row(self, sql: str, args: Sequence[Cell] = ()) -> Row | None:
+        cursor = self._db.execute(sql, args)
+        found = cursor.fetchone()
+        cursor.close(True)
+        return found
+
+    def each(self, sql: str, args: Sequence[Cell] = ()) -> Iterator[Row]:
+        cursor = self._db.execute(sql, args)
+        try:
+            yield from cursor
+        finally:
+            cursor.close(True)
+
+    def run(self, sql: str, args: Sequence[Cell] = ()) -> None:
+        self._db.execute(sql, args)
+
+    def batch(self, sql: str, rows: Sequence[Sequence[Cell]], args: Sequence[Cell] = ()) -> list[Row]:
+        found: list[Row] = []
+        begin = 0
+        for size in BATCH_SIZES:
+            while len(rows) - begin >= size:
+                cells = [*chain.from_iterable(rows[begin : begin + size]), *args]
+                found += self._db.execute(_expanded(sql, len(rows[0]), size), cells)
+                begin += size
+        return found
+
+    def has_table(self, name: str) -> bool:
+        return self.row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (name,)) is not None
+
+
+@lru_cache(maxsize=256)
+def _expanded(sql: str, width: int, size: int) -> str:
+    row = f"({','.join('?' * width)})"
+    return sql.replace("{rows}", ",".join([row] * size))

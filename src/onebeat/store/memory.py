@@ -1,0 +1,454 @@
+"""The reference store: every verb of the ledger in plain dictionaries, to be read as the specification.
+
+One lock makes each verb one transaction; nothing is written before everything has been checked, so nothing
+has to be rolled back. It lives and dies with its process and refuses to be pickled into another one.
+
+The tables and the reading half are memory_reader.py; what purging forgets is memory_purge.py; and moves.py
+says how a run moves, here and in every other store.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NoReturn
+
+from msgspec.structs import replace
+
+from onebeat.core.codec import LOG_BYTES_MAX
+from onebeat.core.errors import StoreError
+from onebeat.core.model import (
+    UNFINISHED,
+    Decision,
+    Event,
+    NewRun,
+    Node,
+    Run,
+    RunState,
+    Schedule,
+    Settlement,
+    micros,
+)
+from onebeat.core.ports import (
+    CUT_AGE_MAX,
+    Advanced,
+    Answer,
+    AnyTransition,
+    Change,
+    Claim,
+    Claimed,
+    Clock,
+    Edit,
+    Hold,
+    LogLine,
+    Note,
+    PutAnswer,
+    Request,
+    Settled,
+)
+from onebeat.store.memory_purge import MemoryPurge
+from onebeat.store.moves import cancelled, leased, moved, too_late
+
+DROPPED = "dropped"
+"""The level of a log's last line, where the rest of it did not fit."""
+
+
+class MemoryStore(MemoryPurge):
+    """A Store in this process's memory. Thread-safe. Its clock is the one that it is handed."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._changed = threading.Condition(self._lock)
+        self._changes = 0  # counts what may concern somebody who waits
+        self._seen = threading.local()
+        self._cursors: dict[str, int] = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a memory store lives in one process; open a file or a server in the other one")
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    # --- schedules ---
+
+    def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
+        _refuse_twice([edit.after.name for edit in edits])
+        with self._lock:
+            now = self._clock.now()
+            refusals = [self._misfit(edit, now) for edit in edits]
+            self._refuse_known(
+                run
+                for edit, refusal in zip(edits, refusals, strict=True)
+                if refusal is None
+                for run in (*(tile.run for tile in edit.settlements), *edit.requests)
+            )
+            answers = [refusal or self._put(edit, now) for edit, refusal in zip(edits, refusals, strict=True)]
+            self._notify()
+            return answers
+
+    def _misfit(self, edit: Edit, now: datetime) -> PutAnswer | None:
+        """Return the answer to an edit that changes nothing; None if it shall be made."""
+        if edit.id in self._edits:
+            return replace(self._edits[edit.id], answer=Answer.REPEATED)
+        row = self._row(edit.after.name)
+        # The clock may have gone back since the last cut; cuts do not.
+        latest = now if row is None else max(now, row.cut_at)
+        fits = edit.expected_version == (0 if row is None else row.version)
+        fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
+        return None if fits and fresh else PutAnswer(answer=Answer.STALE, schedule=row)
+
+    def _put(self, edit: Edit, now: datetime) -> PutAnswer:
+        row = self._row(edit.after.name)
+        after = self._numbered(edit.after, row)
+        if row is not None:
+            self._settle_old(edit, row, now)
+        self._rows[after.id] = after
+        self._trail.setdefault(after.id, []).append(_change(edit, after, now))
+        self._tell_put(edit, row, after, now)
+        for asked in edit.requests:
+            self._fire(after, asked, now)
+        self._promote(after.id)
+        answer = PutAnswer(answer=Answer.ACCEPTED, schedule=after, cut_at=edit.cut_at)
+        self._edits[edit.id] = answer
+        return answer
+
+    def _numbered(self, after: Schedule, row: Schedule | None) -> Schedule:
+        """Return the row with its id, and with the definition that its number has always meant."""
+        if row is None:
+            self._last_id += 1
+        schedule_id = self._last_id if row is None else row.id
+        self._ids[after.name] = schedule_id
+        kept = self._definitions.setdefault((schedule_id, after.number), after.definition)
+        return replace(after, id=schedule_id, definition=kept)
+
+    def _settle_old(self, edit: Edit, row: Schedule, now: datetime) -> None:
+        """Write what the old definition owed, and cancel what the edit leaves no place for."""
+        if edit.cancel_older:
+            self._cancel(self._of(row.id), "replaced by a newer occurrence", now)
+        if edit.cancel_waiting:
+            waiting = [run for run in self._of(row.id) if run.state is RunState.WAITING]
+            self._cancel(waiting, "its schedule was deleted", now)
+        self._write_tiles(row, edit.settlements, now)
+
+    def _tell_put(self, edit: Edit, row: Schedule | None, after: Schedule, now: datetime) -> None:
+        """Write the event of the action; it carries the stretch up to the boundary that held nothing."""
+        event = Event(
+            at=now,
+            kind=edit.action,
+            schedule_id=after.id,
+            schedule=after.name,
+            actor=edit.actor,
+            reason=edit.reason,
+        )
+        if row is not None:
+            mark = edit.settlements[-1].mark_after if edit.settlements else row.settled_until
+            if mark < edit.boundary_at:
+                event = replace(event, mark_before=mark, mark_after=edit.boundary_at, count=0)
+        self._tell(event)
+
+    def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
+        with self._lock:
+            if edit_id in self._hold_edits:
+                return self._hold_edits[edit_id]
+            before = self._hold
+            self._hold_edits[edit_id] = before
+            if wanted is not None and before is None:
+                self._hold = wanted
+                self._tell_hold("firing.held", wanted)
+            elif wanted is None and before is not None:
+                self._hold = None
+                self._tell_hold("firing.released", before)
+            return before
+
+    def _tell_hold(self, kind: str, hold: Hold) -> None:
+        self._tell(Event(at=self._clock.now(), kind=kind, actor=hold.actor, reason=hold.reason))
+        self._notify()
+
+    # --- settling ---
+
+    def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
+        _refuse_twice([str(decision.schedule_id) for decision in decisions])
+        with self._lock:
+            clock = self._clock.now()
+            if clock < now:
+                return Settled(early_by=now - clock)
+            if self._hold is not None:
+                return Settled(held=True)
+            won = tuple(self._current(each.schedule_id, each.version) is not None for each in decisions)
+            winners = [each for each, wins in zip(decisions, won, strict=True) if wins]
+            self._refuse_known(tile.run for each in winners for tile in each.settlements)
+            for decision in winners:
+                self._settle(decision, clock)
+            self._notify()
+            return Settled(won=won)
+
+    def _current(self, schedule_id: int, version: int) -> Schedule | None:
+        """Return the row if it still has the version that was read: the whole of the compare-and-set."""
+        row = self._rows.get(schedule_id)
+        return row if row is not None and row.version == version else None
+
+    def _settle(self, decision: Decision, now: datetime) -> None:
+        row = self._rows[decision.schedule_id]
+        if decision.cancel_older:
+            self._cancel(self._of(row.id), "replaced by a newer occurrence", now)
+        self._write_tiles(row, decision.settlements, now)
+        self._rows[row.id] = replace(
+            row,
+            version=row.version + 1,
+            settled_until=decision.settled_until,
+            next_at=decision.next_at,
+            skips=row.skips if decision.skips is None else decision.skips,
+        )
+        self._promote(row.id)
+
+    def _write_tiles(self, row: Schedule, settlements: Iterable[Settlement], now: datetime) -> None:
+        for tile in settlements:
+            if tile.run is not None:
+                self._fire(row, tile.run, now, tile)
+                continue
+            self._tell(
+                Event(
+                    at=now,
+                    kind="occurrence.folded" if tile.into is not None else "occurrence.skipped",
+                    schedule_id=row.id,
+                    schedule=row.name,
+                    run_id=tile.into,
+                    reason=tile.reason.value if tile.reason is not None else "",
+                    mark_before=tile.mark_before,
+                    mark_after=tile.mark_after,
+                    first_at=tile.first_at,
+                    last_at=tile.last_at,
+                    count=tile.count,
+                )
+            )
+
+    def _fire(self, row: Schedule, new: NewRun, now: datetime, tile: Settlement | None = None) -> None:
+        target = row.definition.target
+        if tile is not None:
+            self._covers[new.id] = tile.count
+        run = Run(
+            id=new.id,
+            schedule_id=row.id,
+            schedule=row.name,
+            number=row.number,
+            queue=target.queue,
+            target=target.key,
+            state=new.state,
+            occurrence_at=new.occurrence_at,
+            due_at=new.due_at,
+            ready_at=new.ready_at,
+            deadline_at=new.deadline_at,
+            fold=new.fold,
+            key=new.key,
+            mark_before=None if tile is None else tile.mark_before,
+            mark_after=None if tile is None else tile.mark_after,
+            priority=row.definition.policy.priority,
+            created_at=now,
+        )
+        self._write(run)
+
+    def _refuse_known(self, runs: Iterable[NewRun | None]) -> None:
+        """Raise before anything is written: marks and versions make a second run of one id impossible."""
+        for run in runs:
+            if run is not None and run.id in self._runs:
+                raise StoreError(f"a run {run.id} exists already, and a run id is given once; report this")
+
+    def _write(self, run: Run) -> None:
+        self._runs[run.id] = run
+        unfinished = self._unfinished.setdefault(run.schedule_id, set())
+        if run.state in UNFINISHED:
+            unfinished.add(run.id)
+        else:
+            unfinished.discard(run.id)
+
+    def _cancel(self, runs: Iterable[Run], reason: str, now: datetime) -> None:
+        for run in runs:
+            self._write(cancelled(run, reason, now))
+
+    def _promote(self, schedule_id: int) -> None:
+        """Make waiting runs ready, oldest first, as far as the definition in force has slots."""
+        policy = self._rows[schedule_id].definition.policy
+        waiting = self._waiting(schedule_id)
+        free = policy.max_running - self._live(schedule_id) if policy.limited else len(waiting)
+        for run in waiting[: max(0, free)]:
+            self._write(replace(run, state=RunState.READY))
+
+    # --- runs ---
+
+    def request(self, requests: Sequence[Request]) -> list[Answer]:
+        with self._lock:
+            now = self._clock.now()
+            answers = [self._request(request, now) for request in requests]
+            self._notify()
+            return answers
+
+    def _request(self, request: Request, now: datetime) -> Answer:
+        if request.run.id in self._runs:
+            return Answer.REPEATED
+        row = self._current(request.schedule_id, request.expected_version)
+        if row is None:
+            return Answer.STALE
+        self._fire(row, request.run, now)
+        self._rows[row.id] = replace(row, version=row.version + 1)
+        self._tell(
+            Event(
+                at=now,
+                kind="run.requested",
+                schedule_id=row.id,
+                schedule=row.name,
+                run_id=request.run.id,
+                actor=request.actor,
+                reason=request.reason,
+            )
+        )
+        self._promote(row.id)
+        return Answer.ACCEPTED
+
+    def claim(self, claim: Claim) -> list[Claimed]:
+        with self._lock:
+            now = self._clock.now()
+            ready = [
+                run
+                for run in self._all_unfinished()
+                if run.state is RunState.READY
+                and run.ready_at <= now
+                and not too_late(run, now)
+                and run.queue in claim.queues
+                and run.target in claim.targets
+            ]
+            ready.sort(key=lambda run: (-run.priority, run.ready_at, run.id))
+            return [self._lease(run, claim, now) for run in ready[: claim.limit]]
+
+    def _lease(self, run: Run, claim: Claim, now: datetime) -> Claimed:
+        self._last_token = self._next_token(now)
+        run = leased(run, claim.holder, claim.until, self._last_token, now)
+        self._write(run)
+        return Claimed(run=run, definition=self._definitions[run.schedule_id, run.number])
+
+    def _next_token(self, now: datetime) -> int:
+        return max(self._last_token + 1, micros(now))
+
+    def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
+        with self._lock:
+            now = self._clock.now()
+            answers = [self._advance(step, now) for step in transitions]
+            self._notify()
+            return answers
+
+    def _advance(self, step: AnyTransition, now: datetime) -> Advanced:
+        before = self._runs.get(step.run_id)
+        if before is None:
+            return Advanced(answer=Answer.REFUSED)
+        answer, run = moved(before, step, now, self._next_token(now))
+        if answer.answer is Answer.ACCEPTED:
+            self._last_token = max(self._last_token, run.token)
+            self._write(run)
+            if step.event is not None:
+                self._tell(step.event)
+            if run.state not in UNFINISHED:
+                self._promote(run.schedule_id)
+        return answer
+
+    def note(self, notes: Sequence[Note]) -> list[bool]:
+        with self._lock:
+            return [self._note(note) for note in notes]
+
+    def _note(self, note: Note) -> bool:
+        run = self._runs.get(note.run_id)
+        if run is None or run.state is not RunState.RUNNING or run.token != note.token:
+            return False
+        if note.progress is not None:
+            self._write(replace(run, progress=note.progress))
+        for line in note.lines:
+            self._keep(run.id, line)
+        return True
+
+    def _keep(self, run_id: str, line: LogLine) -> None:
+        kept = self._lines.setdefault(run_id, [])
+        if kept and kept[-1].level == DROPPED:
+            return
+        size = self._log_bytes.get(run_id, 0) + len(line.text.encode())
+        if size > LOG_BYTES_MAX:
+            said = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
+            line = replace(line, level=DROPPED, text=said)
+        self._log_bytes[run_id] = size
+        kept.append(line)
+
+    # --- the rest ---
+
+    def announce(self, node: Node) -> list[str]:
+        with self._lock:
+            now = self._clock.now()
+            self._nodes[node.id] = node
+            others = [other for other in self.nodes() if other.id != node.id and other.alive_until > now]
+            return [
+                f"node {other.id} runs onebeat {other.version}, this one {node.version}"
+                for other in others
+                if other.version != node.version
+            ] + [
+                f"node {other.id} has zone data {other.tz_version}, older than {node.tz_version} here"
+                for other in others
+                if other.tz_version < node.tz_version
+            ]
+
+    def record(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            for event in events:
+                self._tell(event)
+
+    def cursor(self, name: str, to: int | None = None) -> int:
+        with self._lock:
+            stands = self._cursors.get(name, self._last_event if to is None else to)
+            self._cursors[name] = max(stands, stands if to is None else to)
+            return self._cursors[name]
+
+    def _tell(self, event: Event) -> None:
+        self._last_event += 1
+        self._events[self._last_event] = replace(event, id=self._last_event)
+
+    def _notify(self) -> None:
+        self._changes += 1
+        self._changed.notify_all()
+
+    def wake(self) -> None:
+        with self._lock:
+            self._notify()
+
+    def wait(self, until: datetime | None) -> bool:
+        seconds = 1.0 if until is None else (until - self._clock.now()).total_seconds()
+        with self._lock:
+            seen = getattr(self._seen, "changes", 0)
+            woken = self._changed.wait_for(
+                lambda: self._changes > seen, min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+            )
+            self._seen.changes = self._changes
+            return woken
+
+    def close(self) -> None:
+        self.wake()
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError("a batch holds one schedule twice: put them into two batches")
+
+
+def _change(edit: Edit, after: Schedule, now: datetime) -> Change:
+    return Change(
+        edit_id=edit.id,
+        schedule_id=after.id,
+        schedule=after.name,
+        incarnation=after.incarnation,
+        version=after.version,
+        number=after.number,
+        action=edit.action,
+        actor=edit.actor,
+        reason=edit.reason,
+        cut_at=edit.cut_at,
+        boundary_at=edit.boundary_at,
+        committed_at=now,
+        settled_until=after.settled_until,
+        definition=after.definition,
+        paused=after.paused is not None,
+        deleted=after.deleted,
+        tz_version=after.tz_version,
+    )

@@ -1,0 +1,81 @@
+"""From a URL to a store: the one place that knows which kinds there are."""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from onebeat.core.errors import InvalidInput, near_miss, shown
+from onebeat.core.ports import Clock, Store
+from onebeat.store import migrations
+
+GROUP = "onebeat.stores"
+"""The entry point group of stores from outside: the name is the scheme, the object an Opener."""
+
+Opener: TypeAlias = Callable[[str, Clock], Store]
+
+
+def open_store(url: str, clock: Clock, *, migrate: bool = True) -> Store:
+    """Return the store of a URL, ready for use; a store without a clock of its own takes ``clock``.
+
+    ``sqlite:///path`` is relative to the current folder, ``sqlite:////path`` absolute; ``memory://`` is a
+    new ledger that ends with this process. Missing tables are made, unless told not to ``migrate``.
+    Raises InvalidInput for a URL that cannot be meant, SchemaMismatch for tables that do not go together
+    with this code, StoreUnsafe where the promise would not hold, StoreUnavailable where nothing answers.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        return _sqlite(url, clock, migrate=migrate)
+    if scheme == "memory":
+        return _memory(url, clock)
+    outside = entry_points(group=GROUP)
+    if scheme in outside.names:
+        opener: Opener = outside[scheme].load()
+        return opener(url, clock)
+    known = ["sqlite", "memory", *outside.names]
+    raise InvalidInput(
+        f"{shown(url)} names no store: a URL begins with one of {', '.join(f'{name}://' for name in known)}"
+        f"{near_miss(scheme, known)}"
+    )
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of a ``sqlite:`` URL. Raises InvalidInput for one that names no file."""
+    parts = urlsplit(url)
+    path = unquote(parts.path).removeprefix("/")
+    if parts.netloc or parts.query or parts.fragment or not path or path.endswith("/"):
+        raise InvalidInput(
+            f"{shown(url)} names no file; write sqlite:///name.db for a file in the current folder, or "
+            "sqlite:////folder/name.db for an absolute path"
+        )
+    if path == ":memory:":
+        raise InvalidInput(f"{shown(url)} would be a ledger that ends with the process; write memory://")
+    return Path(path)
+
+
+def _sqlite(url: str, clock: Clock, *, migrate: bool) -> Store:
+    # Loaded here, so that a process that never opens a file never loads the library.
+    from onebeat.store.dialects.sqlite import Sqlite  # noqa: PLC0415 - see above
+    from onebeat.store.sql import SqlStore  # noqa: PLC0415 - see above
+
+    dialect = Sqlite(sqlite_path(url), clock)
+    try:
+        dialect.adopt()
+        if migrate:
+            migrations.migrate(dialect)
+            dialect.adopt()
+        else:
+            migrations.check(dialect)
+    except BaseException:
+        dialect.close()
+        raise
+    return SqlStore(dialect)
+
+
+def _memory(url: str, clock: Clock) -> Store:
+    from onebeat.store.memory import MemoryStore  # noqa: PLC0415 - as above
+
+    if url != "memory://":
+        raise InvalidInput(f"{shown(url)} says more than memory:// can hear; each one is new and has no name")
+    return MemoryStore(clock)

@@ -1,0 +1,435 @@
+"""The SQL store: every statement named, one transaction for each verb, no dialect by name.
+
+    due ──► settle         one UPDATE that compares versions, one INSERT of the winners' runs, one of events
+    claim ─► advance       one UPDATE each way; a promotion where something waits
+    put, request, hold     row by row: people make these
+
+Reading is sql_reader.py, what happens to runs is sql_runs.py, forgetting is sql_purge.py; rows.py and
+run_rows.py say how a noun lies in its table, and dialects/ what differs between databases.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NoReturn
+
+from msgspec.structs import replace
+
+from onebeat.core.codec import to_text
+from onebeat.core.model import (
+    Decision,
+    Definition,
+    Event,
+    NewRun,
+    Node,
+    RunState,
+    Schedule,
+    Settlement,
+    Target,
+    micros,
+    shard_of,
+)
+from onebeat.core.ports import (
+    CUT_AGE_MAX,
+    Answer,
+    Edit,
+    Hold,
+    PutAnswer,
+    Request,
+    Settled,
+)
+from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
+from onebeat.store.rows import (
+    CHANGED_SCHEDULE_COLUMNS,
+    DEFINITION_COLUMNS,
+    NODE_COLUMNS,
+    definition_cells,
+    definition_of,
+    dormant_of,
+    hold_of,
+    hold_text,
+    micros_of,
+    micros_or_none,
+    node_cells,
+    node_of,
+    schedule_of,
+    skips_text,
+)
+from onebeat.store.sql_purge import SqlPurge
+from onebeat.store.sql_reader import NODES_ALIVE
+from onebeat.store.sql_runs import UNFINISHED_OF, WAITING_OF
+
+# --- settle ---
+
+FIRED_UNDER = "id, name, number, definition_id, target_id, priority"
+SETTLED = f"""WITH d (id, version, settled_until, next_at) AS (VALUES {{rows}})
+    UPDATE onebeat_schedules
+    SET version = onebeat_schedules.version + 1, settled_until = d.settled_until, next_at = d.next_at
+    FROM d WHERE onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version
+    RETURNING {", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(","))}"""
+REPLACED = "replaced by a newer occurrence"
+SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
+
+# --- put ---
+
+EDIT_SEEN = f"""SELECT {CHANGED_SCHEDULE_COLUMNS} FROM onebeat_changes AS c
+    LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.edit_id = ?"""
+_LATER = "incarnation, version, settled_until, dormant, number, definition_id, target_id, priority, change_id"
+SCHEDULE_ADDED = f"""INSERT INTO onebeat_schedules (name, shard, {_LATER})
+    VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING id"""
+SCHEDULE_BACK = f"""INSERT INTO onebeat_schedules (id, name, shard, {_LATER})
+    VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING"""
+SCHEDULE_PUT = """UPDATE onebeat_schedules SET incarnation = ?, version = ?, settled_until = ?, next_at = ?,
+    dormant = ?, skips = ?, number = ?, definition_id = ?, target_id = ?, priority = ?, max_running = ?,
+    change_id = ? WHERE id = ?"""
+TARGET_ADDED = "INSERT INTO onebeat_targets (queue, key) VALUES (?, ?) ON CONFLICT (queue, key) DO NOTHING"
+TARGET_NAMED = "SELECT id FROM onebeat_targets WHERE queue = ? AND key = ?"
+DEFINITION_ADDED = """INSERT INTO onebeat_definitions (schedule_id, number, target_id, priority, max_running,
+    trigger, policy, title, tags, target) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
+DEFINITION_KEPT = f"""SELECT d.id, d.target_id, d.priority, d.max_running, {DEFINITION_COLUMNS}
+    FROM onebeat_definitions AS d WHERE d.schedule_id = ? AND d.number = ?"""
+CHANGE_ADDED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, incarnation, version,
+    definition_id, action, actor, reason, cut_at, boundary_at, committed_at, settled_until, next_at, paused,
+    quarantined, deleted, skips, owner, revision, applied, tz_version, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
+
+# --- request, hold, announce ---
+
+RUN_EXISTS = "SELECT 1 FROM onebeat_runs WHERE id = ?"
+UNDER_CURRENT = f"SELECT {FIRED_UNDER} FROM onebeat_schedules WHERE id = ? AND version = ?"
+BUMPED = "UPDATE onebeat_schedules SET version = version + 1 WHERE id = ?"
+HOLD_SEEN = "SELECT before FROM onebeat_holds WHERE edit_id = ?"
+HOLD_ADDED = "INSERT INTO onebeat_holds (edit_id, before, after) VALUES (?, ?, ?)"
+CURSOR = "SELECT event_id FROM onebeat_cursors WHERE name = ?"
+CURSOR_ADDED = "INSERT INTO onebeat_cursors (name, event_id) VALUES (?, ?)"
+CURSOR_MOVED = "UPDATE onebeat_cursors SET event_id = ? WHERE name = ?"
+NEWEST_EVENT = "SELECT COALESCE(max(id), 0) FROM onebeat_events"
+NODE_GONE = "DELETE FROM onebeat_nodes WHERE id = ?"
+NODE_ADDED = (
+    f"INSERT INTO onebeat_nodes ({NODE_COLUMNS}) VALUES ({', '.join('?' * len(NODE_COLUMNS.split(',')))})"
+)
+
+
+class SqlStore(SqlPurge):
+    """A Store on any dialect. Thread-safe as far as the dialect is."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__(dialect)
+        self._definitions = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a store holds connections: send its URL to the other process, and open it there")
+
+    def now(self) -> datetime:
+        return self._dialect.now()
+
+    # --- put ---
+
+    def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
+        _refuse_twice([edit.after.name for edit in edits])
+        if not edits:
+            return []
+        return self._write(lambda session: [self._put(session, edit) for edit in edits])
+
+    def _put(self, session: Session, edit: Edit) -> PutAnswer:
+        now = self._dialect.now()
+        seen = session.row(EDIT_SEEN, (edit.id,))
+        if seen is not None:
+            then = schedule_of(seen)[0]
+            return PutAnswer(answer=Answer.REPEATED, schedule=then, cut_at=then.cut_at)
+        row = self._row(session, edit.after.name)
+        # The clock may have gone back since the last cut; cuts do not.
+        latest = now if row is None else max(now, row.cut_at)
+        fits = edit.expected_version == (0 if row is None else row.version)
+        if not (fits and edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX):
+            return PutAnswer(answer=Answer.STALE, schedule=row)
+        if row is not None:
+            self._settle_old(session, edit, row, now)
+        after, under = self._put_row(session, edit, row, now)
+        self._tell(session, [_put_event(edit, row, after, now)])
+        self._fire(session, ((new, under, None) for new in edit.requests), now)
+        self._promote(session, after.id)
+        return PutAnswer(answer=Answer.ACCEPTED, schedule=after, cut_at=edit.cut_at)
+
+    def _settle_old(self, session: Session, edit: Edit, row: Schedule, now: datetime) -> None:
+        """Write what the old definition owed, and cancel what the edit leaves no place for."""
+        if edit.cancel_older:
+            self._cancel(session, UNFINISHED_OF, row.id, REPLACED, now)
+        if edit.cancel_waiting:
+            self._cancel(session, WAITING_OF, row.id, "its schedule was deleted", now)
+        if edit.settlements:
+            definition_id, target_id, priority = session.rows(DEFINITION_KEPT, (row.id, row.number))[0][:3]
+            under = (row.id, row.name, row.number, definition_id, target_id, priority)
+            self._write_tiles(session, [(under, edit.settlements)], now)
+
+    def _put_row(
+        self, session: Session, edit: Edit, row: Schedule | None, now: datetime
+    ) -> tuple[Schedule, Row]:
+        """Write the row, its definition and its entry in the trail; return it, and what it fires under."""
+        after = edit.after
+        if row is None:
+            ((schedule_id,),) = session.rows(SCHEDULE_ADDED, (after.name, shard_of(after.name)))
+        else:
+            schedule_id = row.id
+            session.run(SCHEDULE_BACK, (schedule_id, after.name, shard_of(after.name)))  # if it was purged
+        definition_id, target_id, priority, max_running, kept = self._keep_definition(
+            session, schedule_id, after.number, after.definition
+        )
+        after = replace(after, id=schedule_id, definition=kept)
+        ((change_id,),) = session.rows(CHANGE_ADDED, _change_cells(edit, after, definition_id, micros(now)))
+        session.run(
+            SCHEDULE_PUT,
+            (
+                after.incarnation,
+                after.version,
+                micros_of(after.settled_until),
+                micros_or_none(after.next_at),
+                dormant_of(after),
+                skips_text(after.skips),
+                after.number,
+                definition_id,
+                target_id,
+                priority,
+                max_running,
+                change_id,
+                schedule_id,
+            ),
+        )
+        return after, (schedule_id, after.name, after.number, definition_id, target_id, priority)
+
+    def _keep_definition(
+        self, session: Session, schedule_id: int, number: int, wanted: Definition
+    ) -> tuple[int, int, int, int | None, Definition]:
+        """Return row id, target, priority, limit of a number's definition, and what it always meant."""
+        kept = session.row(DEFINITION_KEPT, (schedule_id, number))
+        if kept is not None:
+            return (*kept[:4], definition_of(kept[4:])[0])
+        target_id = self._target_id(session, wanted.target)
+        policy = wanted.policy
+        max_running = policy.max_running if policy.limited else None
+        cells = (schedule_id, number, target_id, policy.priority, max_running, *definition_cells(wanted))
+        ((definition_id,),) = session.rows(DEFINITION_ADDED, cells)
+        return definition_id, target_id, policy.priority, max_running, wanted
+
+    def _target_id(self, session: Session, target: Target) -> int:
+        lane = (target.queue, target.key)
+        known = session.row(TARGET_NAMED, lane)
+        if known is None:
+            session.run(TARGET_ADDED, lane)
+            known = session.rows(TARGET_NAMED, lane)[0]
+        return int(known[0])
+
+    # --- hold ---
+
+    def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
+        def work(session: Session) -> Hold | None:
+            seen = session.row(HOLD_SEEN, (edit_id,))
+            if seen is not None:
+                return hold_of(seen[0])
+            before = self._held(session)
+            changes = (wanted is None) != (before is None)
+            after = wanted if changes else before
+            session.run(HOLD_ADDED, (edit_id, hold_text(before), hold_text(after)))
+            if changes:
+                said = wanted or before or Hold(since_at=self._dialect.now())
+                kind = "firing.released" if wanted is None else "firing.held"
+                at = self._dialect.now()
+                self._tell(session, [Event(at=at, kind=kind, actor=said.actor, reason=said.reason)])
+            return before
+
+        return self._write(work)
+
+    # --- settle ---
+
+    def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
+        _refuse_twice([decision.schedule_id for decision in decisions])
+        return self._write(lambda session: self._settle(session, now, decisions))
+
+    def _settle(self, session: Session, now: datetime, decisions: Sequence[Decision]) -> Settled:
+        clock = self._dialect.now()
+        if clock < now:
+            return Settled(early_by=now - clock)
+        if self._held(session) is not None:
+            return Settled(held=True)
+        wanted = [
+            (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
+            for each in decisions
+        ]
+        winners = {row[0]: row for row in session.batch(SETTLED, wanted)}
+        won = tuple(each.schedule_id in winners for each in decisions)
+        for decision in decisions:
+            if decision.schedule_id in winners:
+                if decision.skips is not None:
+                    session.run(SKIPS_LEFT, (skips_text(decision.skips), decision.schedule_id))
+                if decision.cancel_older:
+                    self._cancel(session, UNFINISHED_OF, decision.schedule_id, REPLACED, clock)
+        tiles = [
+            (winners[each.schedule_id], each.settlements) for each in decisions if each.schedule_id in winners
+        ]
+        for schedule_id in self._write_tiles(session, tiles, clock):
+            self._promote(session, schedule_id)
+        return Settled(won=won)
+
+    def _write_tiles(
+        self, session: Session, tiled: Iterable[tuple[Row, Sequence[Settlement]]], now: datetime
+    ) -> list[int]:
+        """Add the runs and events of tiles; return the schedules that got a waiting run."""
+        fired: list[tuple[NewRun, Row, Settlement | None]] = []
+        events: list[Event] = []
+        queued: list[int] = []
+        for under, settlements in tiled:
+            for tile in settlements:
+                if tile.run is None:
+                    events.append(_tile_event(tile, under, now))
+                    continue
+                fired.append((tile.run, under, tile))
+                if tile.run.state is RunState.WAITING:
+                    queued.append(under[0])
+        self._fire(session, fired, now)
+        self._tell(session, events)
+        return queued
+
+    # --- requests, and the rest ---
+
+    def request(self, requests: Sequence[Request]) -> list[Answer]:
+        if not requests:
+            return []
+        return self._write(lambda session: [self._request(session, request) for request in requests])
+
+    def _request(self, session: Session, request: Request) -> Answer:
+        if session.row(RUN_EXISTS, (request.run.id,)) is not None:
+            return Answer.REPEATED
+        under = session.row(UNDER_CURRENT, (request.schedule_id, request.expected_version))
+        if under is None:
+            return Answer.STALE
+        now = self._dialect.now()
+        self._fire(session, [(request.run, under, None)], now)
+        session.run(BUMPED, (request.schedule_id,))
+        event = Event(
+            at=now,
+            kind="run.requested",
+            schedule_id=under[0],
+            schedule=under[1],
+            run_id=request.run.id,
+            actor=request.actor,
+            reason=request.reason,
+        )
+        self._tell(session, [event])
+        self._promote(session, request.schedule_id)
+        return Answer.ACCEPTED
+
+    def announce(self, node: Node) -> list[str]:
+        def work(session: Session) -> list[str]:
+            now = micros(self._dialect.now())
+            session.run(NODE_GONE, (node.id,))
+            session.run(NODE_ADDED, node_cells(node))
+            alive = [node_of(row) for row in session.rows(NODES_ALIVE, (now,))]
+            others = [other for other in alive if other.id != node.id]
+            return [
+                f"node {other.id} runs onebeat {other.version}, this one {node.version}"
+                for other in others
+                if other.version != node.version
+            ] + [
+                f"node {other.id} has zone data {other.tz_version}, older than {node.tz_version} here"
+                for other in others
+                if other.tz_version < node.tz_version
+            ]
+
+        return self._dialect.write(work)
+
+    def record(self, events: Sequence[Event]) -> None:
+        self._dialect.write(lambda session: self._tell(session, events))
+
+    def cursor(self, name: str, to: int | None = None) -> int:
+        def settled(session: Session) -> int | None:
+            row = session.row(CURSOR, (name,))
+            return int(row[0]) if row is not None and (to is None or to <= row[0]) else None
+
+        def work(session: Session) -> int:
+            row = session.row(CURSOR, (name,))
+            stands = row[0] if row is not None else to if to is not None else session.rows(NEWEST_EVENT)[0][0]
+            after = max(stands, stands if to is None else to)
+            if row is None:
+                session.run(CURSOR_ADDED, (name, after))
+            elif after != stands:
+                session.run(CURSOR_MOVED, (after, name))
+            return int(after)
+
+        stands = self._read(settled)
+        return self._dialect.write(work) if stands is None else stands
+
+    def wait(self, until: datetime | None) -> bool:
+        return self._dialect.wait(until)
+
+    def wake(self) -> None:
+        self._dialect.changed()
+
+    def close(self) -> None:
+        self._dialect.close()
+
+
+def _refuse_twice(keys: Sequence[int | str]) -> None:
+    if len(set(keys)) < len(keys):
+        raise ValueError("a batch holds one schedule twice: put them into two batches")
+
+
+def _put_event(edit: Edit, row: Schedule | None, after: Schedule, now: datetime) -> Event:
+    """Return the event of the action; it carries the stretch up to the boundary that held nothing."""
+    event = Event(
+        at=now,
+        kind=edit.action,
+        schedule_id=after.id,
+        schedule=after.name,
+        actor=edit.actor,
+        reason=edit.reason,
+    )
+    if row is None:
+        return event
+    mark = edit.settlements[-1].mark_after if edit.settlements else row.settled_until
+    if mark >= edit.boundary_at:
+        return event
+    return replace(event, mark_before=mark, mark_after=edit.boundary_at, count=0)
+
+
+def _tile_event(tile: Settlement, under: Row, now: datetime) -> Event:
+    return Event(
+        at=now,
+        kind="occurrence.folded" if tile.into is not None else "occurrence.skipped",
+        schedule_id=under[0],
+        schedule=under[1],
+        run_id=tile.into,
+        reason="" if tile.reason is None else tile.reason.value,
+        mark_before=tile.mark_before,
+        mark_after=tile.mark_after,
+        first_at=tile.first_at,
+        last_at=tile.last_at,
+        count=tile.count,
+    )
+
+
+def _change_cells(edit: Edit, after: Schedule, definition_id: int, committed_at: int) -> tuple[Cell, ...]:
+    """Return the cells of CHANGE_ADDED."""
+    return (
+        edit.id,
+        after.id,
+        after.name,
+        after.incarnation,
+        after.version,
+        definition_id,
+        edit.action,
+        edit.actor,
+        edit.reason,
+        micros_of(after.cut_at),
+        micros_of(edit.boundary_at),
+        committed_at,
+        micros_of(after.settled_until),
+        micros_or_none(after.next_at),
+        after.paused,
+        after.quarantined,
+        int(after.deleted),
+        skips_text(after.skips),
+        after.owner,
+        after.revision,
+        None if after.applied is None else to_text(after.applied),
+        after.tz_version,
+        micros_of(after.created_at),
+    )

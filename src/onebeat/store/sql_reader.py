@@ -1,0 +1,464 @@
+"""The reading half of the SQL store. Every statement has a name; each answer is one consistent picture."""
+
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import TypeVar
+
+from onebeat.core.errors import NotFound
+from onebeat.core.model import Definition, Event, Load, Node, Owing, Run, RunState, Schedule, micros
+from onebeat.core.ports import (
+    Change,
+    Due,
+    EventQuery,
+    Hold,
+    LogLine,
+    RunQuery,
+    ScheduleQuery,
+    Share,
+    Stray,
+    Summary,
+    Tile,
+)
+from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
+from onebeat.store.rows import (
+    CHANGE_COLUMNS,
+    CHANGED_SCHEDULE_COLUMNS,
+    DEFINITION_COLUMNS,
+    DELETED,
+    FIRST,
+    LAST,
+    NODE_COLUMNS,
+    PAUSED,
+    QUARANTINED,
+    SCHEDULE_COLUMNS,
+    change_of,
+    definition_of,
+    hold_of,
+    instant_of,
+    json_text,
+    micros_or_none,
+    node_of,
+    owing_documents,
+    schedule_of,
+    tags_of,
+)
+from onebeat.store.run_rows import (
+    EVENT_COLUMNS,
+    RUN_COLUMNS,
+    RUN_SEQ,
+    event_of,
+    event_tile_of,
+    run_of,
+    run_tile_of,
+)
+
+T = TypeVar("T")
+
+# --- schedules ---
+
+SCHEDULE_TABLES = """onebeat_schedules AS s
+    LEFT JOIN onebeat_changes AS c ON c.id = s.change_id
+    LEFT JOIN onebeat_definitions AS d ON d.id = s.definition_id"""
+SCHEDULE_NAMED = f"SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES} WHERE s.name = ?"
+SCHEDULES_PAGE = f"SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES} WHERE s.name > ?"
+PURGED_NAMED = f"""SELECT {CHANGED_SCHEDULE_COLUMNS}
+    FROM onebeat_changes AS c LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id
+    WHERE c.action = 'schedule.purged' AND c.schedule = ? ORDER BY c.id DESC LIMIT 1"""
+DEFINITION = (
+    f"SELECT {DEFINITION_COLUMNS} FROM onebeat_definitions AS d WHERE d.schedule_id = ? AND d.number = ?"
+)
+TRAIL = f"""SELECT {CHANGE_COLUMNS} FROM onebeat_changes AS c
+    LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.schedule_id = ? ORDER BY c.id"""
+LIVE_COUNT = "SELECT count(*) FROM onebeat_runs WHERE schedule_id = ? AND slot = 'live'"
+WAITING_COUNT = "SELECT count(*) FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'"
+LAST_WAITING = """SELECT id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
+    ORDER BY due_at DESC, id DESC LIMIT 1"""
+
+# --- due ---
+
+DUE_ROWS = """SELECT s.id, s.name, s.incarnation, s.version, s.settled_until, s.next_at, s.skips,
+    d.trigger, d.policy,
+    CASE WHEN s.max_running IS NULL THEN 0 ELSE
+        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'live') END,
+    CASE WHEN s.max_running IS NULL THEN 0 ELSE
+        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END
+    FROM onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
+    WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?"""
+DUE_NEXT = """SELECT next_at FROM onebeat_schedules AS s
+    WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at > ?"""
+SHARED = " AND s.shard % ? = ?"
+DUE_ORDER = " ORDER BY s.next_at, s.id"
+NEXT_ORDER = " ORDER BY s.next_at LIMIT 1"
+SOONEST = f"""SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES}
+    WHERE s.next_at IS NOT NULL AND s.dormant = 0 ORDER BY s.next_at LIMIT ?"""
+IDLE = Load()
+NAMES_MAX = 500
+"""How many names one statement asks for: databases bound the arguments of a statement."""
+
+LOOKED_AT = 100
+"""How many rows beyond its limit ``broken`` looks at, soonest first: it is asked every few seconds, and a row
+that is not due soon does no harm yet."""
+
+# --- runs ---
+
+RUN_TABLES = "onebeat_runs AS r LEFT JOIN onebeat_definitions AS d ON d.id = r.definition_id"
+RUNS_WHERE = f"SELECT {RUN_COLUMNS}, d.tags FROM {RUN_TABLES} WHERE {{}} ORDER BY r.seq DESC"
+RUN_NAMED = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.id = ?"
+RUNS_OF_SCHEDULE = "r.schedule_id = (SELECT id FROM onebeat_schedules WHERE name = ?)"
+RUNS_BEFORE = "r.seq < (SELECT seq FROM onebeat_runs WHERE id = ?)"
+LOG_LINES = """SELECT l.at, l.attempt, l.level, l.text FROM onebeat_log_lines AS l
+    JOIN onebeat_runs AS r ON r.seq = l.run_seq WHERE r.id = ? ORDER BY l.id"""
+TARGET_BY_ID = "SELECT queue, key FROM onebeat_targets WHERE id = ?"
+TARGETS_AFTER = "SELECT id, queue, key FROM onebeat_targets WHERE id > ? ORDER BY id"
+
+# --- the proof ---
+
+EVENTS_AFTER = f"SELECT id, {EVENT_COLUMNS} FROM onebeat_events WHERE id > ?"
+RUN_TILES = """SELECT id, mark_before, mark_after, count, occurrence_at, due_at, created_at FROM onebeat_runs
+    WHERE schedule_id = ? AND mark_after > ? AND mark_before < ?"""
+EVENT_TILES = f"""SELECT id, {EVENT_COLUMNS} FROM onebeat_events
+    WHERE schedule_id = ? AND mark_after > ? AND mark_before < ?"""
+SUMMARIES = """SELECT day, fired, folded, skipped, mark_before, mark_after FROM onebeat_day_summaries
+    WHERE schedule_id = ? ORDER BY day"""
+PURGED_UNTIL = "SELECT max(mark_after) FROM onebeat_day_summaries WHERE schedule_id = ?"
+FIRST_MARK = "SELECT boundary_at FROM onebeat_changes WHERE schedule_id = ? ORDER BY id LIMIT 1"
+
+# --- the whole ---
+
+NODES = f"SELECT {NODE_COLUMNS} FROM onebeat_nodes ORDER BY seen_at DESC"
+NODES_ALIVE = f"SELECT {NODE_COLUMNS} FROM onebeat_nodes WHERE alive_until > ?"
+TARGETS_SCHEDULED = f"""SELECT t.id FROM onebeat_targets AS t WHERE EXISTS
+    (SELECT 1 FROM onebeat_schedules AS s WHERE s.target_id = t.id AND s.dormant < {DELETED})"""
+TARGETS_UNFINISHED = """SELECT DISTINCT target_id FROM onebeat_runs
+    WHERE state <> 'ready' AND state IN ('waiting', 'running', 'sent', 'parked')"""
+READY_TARGET = """SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id >= ?
+    ORDER BY target_id LIMIT 1"""
+READY_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ?"
+PARKED_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state <> 'ready' AND r.state = 'parked'"
+HELD = "SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1"
+STATES_COUNT = """SELECT state, count(*) FROM onebeat_runs WHERE state <> 'ready' GROUP BY state
+    UNION ALL SELECT 'ready', count(*) FROM onebeat_runs WHERE state = 'ready'"""
+DORMANT_COUNT = "SELECT dormant, count(*) FROM onebeat_schedules GROUP BY dormant"
+DUE_COUNT = """SELECT count(*) FROM onebeat_schedules
+    WHERE next_at IS NOT NULL AND dormant = 0 AND next_at <= ?"""
+
+
+GONE = ("", "")
+"""The queue and key of a target whose row somebody removed."""
+
+
+class SqlReader:
+    """The Reader, on any dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        # Targets never change and never go, so what was read once is known. None is made by a transaction
+        # that also reads them here: what is rolled back is never remembered. Other threads may add to it at
+        # any time, so whoever walks through it walks through a copy.
+        self._targets: dict[int, tuple[str, str]] = {}
+        self._learned = 0  # all up to this id are there
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        return self._dialect.read(work)
+
+    # --- schedules ---
+
+    def schedules(self, query: ScheduleQuery) -> list[Schedule]:
+        sql = SCHEDULES_PAGE
+        args: list[Cell] = [query.after]
+        if not query.deleted:
+            sql += f" AND s.dormant < {DELETED}"
+        if query.owner is not None:
+            sql += " AND c.owner = ?"
+            args.append(query.owner)
+        if query.tag is not None:
+            # A first look, for speed; what the document says is what counts.
+            sql += " AND replace(d.tags, ?, '') <> d.tags"
+            args.append(json_text(query.tag))
+
+        def rows(session: Session) -> Iterator[Row]:
+            if query.names is None:
+                yield from session.each(sql + " ORDER BY s.name", args)
+                return
+            names = sorted(set(query.names))
+            for begin in range(0, len(names), NAMES_MAX):
+                some = names[begin : begin + NAMES_MAX]
+                among = f" AND s.name IN ({','.join('?' * len(some))}) ORDER BY s.name"
+                yield from session.each(sql + among, [*args, *some])
+
+        def work(session: Session) -> list[Schedule]:
+            found = (schedule_of(row)[0] for row in rows(session))
+            wanted = (row for row in found if query.tag is None or query.tag in row.definition.tags)
+            return list(islice(wanted, query.limit))
+
+        return self._read(work)
+
+    def owing(self, names: Sequence[str]) -> list[tuple[Schedule, Load]]:
+        def work(session: Session) -> list[tuple[Schedule, Load]]:
+            rows = [self._row(session, name) for name in sorted(set(names))]
+            return [(row, self._load(session, row.id)) for row in rows if row is not None]
+
+        return self._read(work)
+
+    def _row(self, session: Session, name: str) -> Schedule | None:
+        """Return the row of a name; where it was purged, the tombstone that the trail remembers."""
+        row = session.row(SCHEDULE_NAMED, (name,)) or session.row(PURGED_NAMED, (name,))
+        return None if row is None else schedule_of(row)[0]
+
+    def _load(self, session: Session, schedule_id: int) -> Load:
+        ((live,),) = session.rows(LIVE_COUNT, (schedule_id,))
+        ((waiting,),) = session.rows(WAITING_COUNT, (schedule_id,))
+        last = session.row(LAST_WAITING, (schedule_id,)) if waiting else None
+        return Load(live=live, waiting=waiting, last_waiting=None if last is None else last[0])
+
+    def definition(self, schedule_id: int, number: int) -> Definition:
+        row = self._read(lambda session: session.row(DEFINITION, (schedule_id, number)))
+        if row is None:
+            raise NotFound(f"schedule {schedule_id} has no definition {number}")
+        return definition_of(row)[0]
+
+    def trail(self, schedule_id: int) -> list[Change]:
+        return [change_of(row) for row in self._read(lambda session: session.rows(TRAIL, (schedule_id,)))]
+
+    # --- what the dispatcher reads ---
+
+    def due(self, now: datetime, limit: int, share: Share | None = None) -> Due:
+        at = micros(now)
+        shared, args = ("", (at,)) if share is None else (SHARED, (at, share.of, share.index))
+
+        def work(session: Session) -> Due:
+            if self._held(session) is not None:
+                return Due()
+            rows = (self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args))
+            found = tuple(islice((row for row in rows if row is not None), limit))
+            following = session.row(DUE_NEXT + shared + NEXT_ORDER, args)
+            return Due(rows=found, next_at=None if following is None else instant_of(following[0]))
+
+        return self._read(work)
+
+    def _owing(self, session: Session, row: Row) -> Owing | None:
+        """Return a row to decide; None for one that does not decode: ``broken`` tells of it."""
+        documents = owing_documents(row[7], row[8], row[6])
+        if documents is None or not FIRST <= row[4] <= LAST or not FIRST <= row[5] <= LAST:
+            return None
+        live, waiting = row[9], row[10]
+        if waiting:
+            ((last_waiting,),) = session.rows(LAST_WAITING, (row[0],))
+            load = Load(live=live, waiting=waiting, last_waiting=last_waiting)
+        else:
+            load = Load(live=live) if live else IDLE
+        return Owing(
+            id=row[0],
+            name=row[1],
+            incarnation=row[2],
+            version=row[3],
+            trigger=documents[0],
+            policy=documents[1],
+            settled_until=instant_of(row[4]),
+            next_at=instant_of(row[5]),
+            skips=documents[2],
+            load=load,
+        )
+
+    def broken(self, limit: int) -> list[tuple[str, str]]:
+        def work(session: Session) -> list[tuple[str, str]]:
+            looked_at = (schedule_of(row) for row in session.each(SOONEST, (limit + LOOKED_AT,)))
+            return list(islice(((row.name, wrong) for row, wrong in looked_at if wrong), limit))
+
+        return self._read(work)
+
+    # --- runs ---
+
+    def run(self, run_id: str) -> Run | None:
+        def work(session: Session) -> Run | None:
+            row = session.row(RUN_NAMED, (run_id,))
+            return None if row is None else self._run(session, row)
+
+        return self._read(work)
+
+    def _run(self, session: Session, row: Row) -> Run:
+        target = self._targets.get(row[5])
+        if target is None:
+            found = session.row(TARGET_BY_ID, (row[5],)) or GONE
+            target = self._targets[row[5]] = (found[0], found[1])
+        return run_of(row, *target)
+
+    def _learn_targets(self, session: Session) -> None:
+        """Read the targets that were added since they were read last."""
+        for target_id, queue, key in session.rows(TARGETS_AFTER, (self._learned,)):
+            self._targets[target_id] = (queue, key)
+            self._learned = target_id
+
+    def runs(self, query: RunQuery) -> list[Run]:
+        conditions: list[str] = []
+        args: list[Cell] = []
+        for condition, value in (
+            (RUNS_OF_SCHEDULE, query.schedule),
+            ("r.due_at >= ?", micros_or_none(query.since)),
+            ("r.due_at < ?", micros_or_none(query.until)),
+            (RUNS_BEFORE, query.before),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                args.append(value)
+        in_states = [in_state(state, query) for state in query.states or ()] or ["TRUE"]
+        if query.states == ():
+            return []
+
+        def work(session: Session) -> list[Run]:
+            # State by state, each the newest first, so that a rare state is found without a scan.
+            found: list[tuple[int, Run]] = []
+            for condition in in_states:
+                where = " AND ".join([*conditions, condition])
+                rows = session.each(RUNS_WHERE.format(where), args)
+                wanted = (row for row in rows if query.tag is None or query.tag in tags_of(row[-1]))
+                found += [(row[RUN_SEQ], self._run(session, row)) for row in islice(wanted, query.limit)]
+            found.sort(key=lambda each: -each[0])
+            return [run for _, run in found[: query.limit]]
+
+        return self._read(work)
+
+    def log(self, run_id: str) -> list[LogLine]:
+        return [
+            LogLine(at=instant_of(at), attempt=attempt, level=level, text=text)
+            for at, attempt, level, text in self._read(lambda session: session.rows(LOG_LINES, (run_id,)))
+        ]
+
+    # --- events and the proof ---
+
+    def events(self, query: EventQuery) -> list[Event]:
+        sql = EVENTS_AFTER
+        args: list[Cell] = [query.after]
+        for column, value in (("schedule", query.schedule), ("run_id", query.run_id)):
+            if value is not None:
+                sql += f" AND {column} = ?"
+                args.append(value)
+        if query.kinds is not None:
+            sql += f" AND kind IN ({','.join('?' * len(query.kinds))})"
+            args.extend(query.kinds)
+        args.append(query.limit)
+        rows = self._read(lambda session: session.rows(sql + " ORDER BY id LIMIT ?", args))
+        return [event_of(row) for row in rows]
+
+    def tiles(self, schedule_id: int, since: datetime, until: datetime) -> list[Tile]:
+        args = (schedule_id, micros(since), micros(until))
+
+        def work(session: Session) -> list[Tile]:
+            fired = [run_tile_of(row) for row in session.rows(RUN_TILES, args)]
+            return fired + [event_tile_of(event_of(row)) for row in session.rows(EVENT_TILES, args)]
+
+        return sorted(self._read(work), key=lambda tile: (tile.mark_before, tile.mark_after))
+
+    def summaries(self, schedule_id: int) -> list[Summary]:
+        return [
+            Summary(
+                day=row[0],
+                fired=row[1],
+                folded=row[2],
+                skipped=row[3],
+                mark_before=instant_of(row[4]),
+                mark_after=instant_of(row[5]),
+            )
+            for row in self._read(lambda session: session.rows(SUMMARIES, (schedule_id,)))
+        ]
+
+    def provable_from(self, schedule_id: int) -> datetime:
+        def work(session: Session) -> Row | None:
+            purged = session.row(PURGED_UNTIL, (schedule_id,))
+            return purged if purged and purged[0] is not None else session.row(FIRST_MARK, (schedule_id,))
+
+        row = self._read(work)
+        if row is None:
+            raise NotFound(f"there never was a schedule {schedule_id}")
+        return instant_of(row[0])
+
+    # --- nodes and the whole ---
+
+    def nodes(self) -> list[Node]:
+        return [node_of(row) for row in self._read(lambda session: session.rows(NODES))]
+
+    def targets(self) -> list[str]:
+        def work(session: Session) -> set[str]:
+            self._learn_targets(session)
+            wanted = {row[0] for row in session.rows(TARGETS_SCHEDULED)}
+            wanted.update(row[0] for row in session.rows(TARGETS_UNFINISHED))
+            wanted.update(ready_targets(session, sorted(self._targets)))
+            return {self._targets[target_id][1] for target_id in wanted if target_id in self._targets}
+
+        return sorted(self._read(work))
+
+    def strays(self, now: datetime, limit: int) -> list[Stray]:
+        def work(session: Session) -> list[Stray]:
+            alive = [node_of(row) for row in session.rows(NODES_ALIVE, (micros(now),))]
+            known = {target for node in alive for target in node.targets}
+            found = chain(self._unparked(session, known), self._homeless(session, known))
+            return sorted(islice(found, limit), key=lambda stray: stray.run.id)
+
+        return self._read(work)
+
+    def _unparked(self, session: Session, known: set[str]) -> Iterator[Stray]:
+        for row in session.each(PARKED_RUNS):
+            run = self._run(session, row)
+            if run.target in known:
+                yield Stray(run=run, resolvable=True)
+
+    def _homeless(self, session: Session, known: set[str]) -> Iterator[Stray]:
+        """Yield ready runs whose target nobody announces, found target by target."""
+        self._learn_targets(session)
+        unknown = sorted(identity for identity, (_, key) in list(self._targets.items()) if key not in known)
+        for target_id in ready_targets(session, unknown):
+            for row in session.each(READY_RUNS, (target_id,)):
+                yield Stray(run=self._run(session, row), resolvable=False)
+
+    def held(self) -> Hold | None:
+        return self._read(self._held)
+
+    def _held(self, session: Session) -> Hold | None:
+        row = session.row(HELD)
+        return None if row is None else hold_of(row[0])
+
+    def counts(self) -> dict[str, int]:
+        now = micros(self._dialect.now())
+
+        def work(session: Session) -> dict[str, int]:
+            states: dict[str, int] = dict(session.rows(STATES_COUNT))
+            rows = [(bits, count) for bits, count in session.rows(DORMANT_COUNT) if bits < DELETED]
+            return {f"runs_{state.value}": states.get(state.value, 0) for state in RunState} | {
+                "schedules": sum(count for _, count in rows),
+                "paused": sum(count for bits, count in rows if bits & PAUSED),
+                "quarantined": sum(count for bits, count in rows if bits & QUARANTINED),
+                "due": session.rows(DUE_COUNT, (now,))[0][0],
+            }
+
+        return self._read(work)
+
+    def facts(self) -> dict[str, str]:
+        return self._dialect.facts()
+
+
+def in_state(state: RunState, query: RunQuery) -> str:
+    """Return the condition for runs in a state, worded so that the right index serves it."""
+    if query.schedule is not None:
+        return f"(r.state || '') = '{state.value}'"  # the schedule's own runs are few: walk those
+    if state is RunState.READY:
+        return "r.seq IN (SELECT seq FROM onebeat_runs WHERE state = 'ready')"
+    return f"r.state <> 'ready' AND r.state = '{state.value}'"
+
+
+def ready_targets(session: Session, among: Sequence[int]) -> Iterator[int]:
+    """Yield those of the target ids, which ascend, that have ready runs.
+
+    Leaps along the index of ready runs and along ``among`` in turn: the shorter of the two is what it costs.
+    """
+    index = 0
+    while index < len(among):
+        row = session.row(READY_TARGET, (among[index],))
+        following = sys.maxsize if row is None else row[0]
+        if following == among[index]:
+            yield following
+            index += 1
+        else:
+            index = bisect_left(among, following, index)

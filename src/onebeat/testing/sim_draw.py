@@ -1,0 +1,184 @@
+"""What one seed draws: the cluster, its schedules, its bodies and its bad luck.
+
+One generator for everything, so that a seed is the whole world. Periods and durations are short, so that two
+minutes of virtual time hold hundreds of occurrences and every kind of trouble among them.
+"""
+
+import random  # noqa: TID251 - the seed is printed, and it is what repeats a world
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from onebeat.core.model import (
+    CatchUp,
+    Definition,
+    OnLost,
+    Overlap,
+    Policy,
+    Target,
+    TriggerSpec,
+    instant_text,
+)
+
+T = TypeVar("T")
+
+KIND = "sim"
+COMMON, RARE = f"{KIND}:common", f"{KIND}:rare"
+"""The targets: every worker runs the common one, and only the first runs the rare one."""
+
+PERIODS = (0.5, 1, 1, 1, 1, 1.5, 2, 2, 3, 5)
+GRIDS = ("*/2", "*/3", "*/5", "0,15,30,45", "7,8,9,50")
+
+
+class Body(NamedTuple):
+    """How one attempt will go: when it ends, how, and whether it looks when it is told to stop."""
+
+    lasts: timedelta
+    ends: Literal["succeeded", "failed"]
+    listens: bool
+    talks: bool
+
+
+class Luck(NamedTuple):
+    """How likely each fault is at one call of the ledger, and what the cluster is like."""
+
+    crash: float
+    unavailable: float
+    reply_lost: float
+    pause: float
+    slow: float
+    overtaken: float  # another node takes a step between two calls: no fault, but the point of it all
+    hints: float  # the share of wake-ups that arrive
+    lease: timedelta
+    slots: int
+    shared: bool  # whether the dispatchers divide the shards
+    any_before: float  # that anything at all happens before a call, for whoever meets the most
+
+
+class Draw:
+    """The one source of chance in a world."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.chance = self.rng.random
+
+    def one(self, choices: Sequence[T]) -> T:
+        """Return one of the choices."""
+        return choices[int(self.chance() * len(choices))]
+
+    def within(self, low: float, high: float) -> timedelta:
+        """Return a duration between two numbers of seconds, to the millisecond."""
+        return timedelta(milliseconds=round(1000 * (low + (high - low) * self.chance())))
+
+    def luck(self) -> Luck:
+        """Return the bad luck of this world."""
+        harsh = self.one((0.5, 1.0, 2.0))
+        overtaken = self.one((0.02, 0.05, 0.1))
+        return Luck(
+            crash=0.0016 * harsh,
+            unavailable=0.002 * harsh,
+            reply_lost=0.004 * harsh,
+            pause=0.0006 * harsh,
+            slow=0.0006 * harsh,
+            overtaken=overtaken,
+            hints=self.one((0.0, 0.3, 0.7)),
+            lease=self.within(4, 9),
+            slots=self.one((2, 3, 5, 10)),
+            shared=self.chance() < 0.3,
+            any_before=0.006 * harsh + 6 * overtaken,
+        )
+
+    def clock_error(self) -> timedelta:
+        """Return how far a node's clock is off: half of them are right, the others up to 5 s wrong."""
+        return timedelta(0) if self.chance() < 0.5 else self.within(-5, 5)
+
+    def definition(self, now: datetime) -> Definition:
+        """Return a schedule's definition."""
+        return Definition(trigger=self.trigger(now), target=self._target(), policy=self.policy())
+
+    def _target(self) -> Target:
+        rare = self.chance() < 0.1
+        return Target(kind=KIND, address=(RARE if rare else COMMON).partition(":")[2])
+
+    def trigger(self, now: datetime) -> TriggerSpec:
+        """Return a trigger of a kind for which sums.py has a sum."""
+        kind = self.chance()
+        if kind < 0.5:
+            return self._interval(now)
+        if kind < 0.7:
+            return TriggerSpec(
+                kind="cron", fields={"expression": f"{self.one(GRIDS)} * * * * *", "zone": "UTC"}
+            )
+        if kind < 0.78:
+            return self._interval(now) | self._interval(now)
+        if kind < 0.84:
+            return self._interval(now) - self._interval(now, self.one((3, 5, 7)))
+        if kind < 0.9:
+            start = now + self.within(-20, 30)
+            return self._interval(now).between(start, start + self.within(5, 60))
+        return TriggerSpec(kind="once", fields={"at": instant_text(now + self.within(-2, 40))})
+
+    def _interval(self, now: datetime, period: float | None = None) -> TriggerSpec:
+        # Most are due together with others, on a whole second: that is what a cluster's second looks like.
+        anchor = now + self.within(-60, 5)
+        if self.chance() < 0.8:
+            anchor = anchor.replace(microsecond=0)
+        fields = {"period_s": period or self.one(PERIODS), "anchor_at": instant_text(anchor)}
+        return TriggerSpec(kind="interval", fields=fields)
+
+    def policy(self) -> Policy:
+        """Return a policy; most of it is the default most of the time."""
+        seldom = self.chance
+        return Policy(
+            catch_up=self.one(tuple(CatchUp)),
+            catch_up_max=self.one((1, 2, 3, 5)),
+            grace=None if seldom() < 0.6 else self.within(0.5, 6),
+            overlap=self.one(tuple(Overlap)),
+            max_running=self.one((1, 1, 2, 3)),
+            queue_max=self.one((1, 2, 4, 8)),
+            start_within=None if seldom() < 0.8 else self.within(0.5, 6),
+            timeout=None if seldom() < 0.7 else self.within(0.5, 4),
+            attempts=self.one((1, 1, 2, 3)),
+            backoff=self.within(0.1, 2),
+            backoff_max=timedelta(seconds=3),
+            on_lost=self.one(tuple(OnLost)),
+            spread=timedelta(0) if seldom() < 0.6 else self.within(0.5, 5),
+            priority=self.one((0, 0, 1, -1)),
+            report_success=seldom() < 0.1,
+            keep_runs=1000 if seldom() < 0.7 else 3,
+        )
+
+    def changed(self, definition: Definition, now: datetime) -> Definition:
+        """Return a definition with a little or a lot of it changed."""
+        what = self.chance()
+        policy = definition.policy
+        if what < 0.1:
+            return definition
+        if what < 0.3:
+            return replace(definition, policy=replace(policy, spread=self.policy().spread))
+        if what < 0.5:
+            fresh = self.policy()
+            limits = {
+                "max_running": fresh.max_running,
+                "overlap": fresh.overlap,
+                "queue_max": fresh.queue_max,
+            }
+            return replace(definition, policy=replace(policy, **limits))
+        if what < 0.75:
+            return replace(definition, trigger=self.trigger(now))
+        return self.definition(now)
+
+    def body(self) -> Body:
+        """Return how an attempt goes."""
+        pace = self.chance()
+        lasts = (
+            self.within(0, 0.02) if pace < 0.6 else self.within(0.1, 2) if pace < 0.9 else self.within(2, 12)
+        )
+        return Body(
+            lasts=lasts,
+            ends="failed" if self.chance() < 0.15 else "succeeded",
+            listens=self.chance() < 0.5,
+            talks=self.chance() < 0.1,
+        )

@@ -1,0 +1,363 @@
+"""A world of its own: virtual time, nodes that take turns, and trouble between any two calls of the ledger.
+
+There are no threads. A node's turn is one ``step()``; when it calls the ledger, the world may let other nodes
+take their turns first, may kill it before or after the call, may lose the answer, or may let it sleep past
+its lease while life goes on. So each step meets the others at every call, and a seed repeats exactly.
+
+    turn ──► step ──► call ──► [overtaken | pause | crash | unavailable] ──► ledger ──► watch
+                       ▲                                                                  │
+                       └──────────────── [overtaken | crash | reply lost] ◄──────────────┘
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from onebeat.core.errors import StoreUnavailable
+from onebeat.core.ports import Clock, ScheduleQuery, Store
+from onebeat.testing.checkers import Broken, Watch
+from onebeat.testing.clock import NOON
+from onebeat.testing.faults import WRITING_VERBS
+from onebeat.testing.sim_draw import Draw
+
+WRITING = frozenset(WRITING_VERBS)
+TELLING = {
+    "put": frozenset({"dispatcher", "worker"}),
+    "hold": frozenset({"dispatcher"}),
+    "settle": frozenset({"worker"}),
+    "request": frozenset({"worker"}),
+    "advance": frozenset({"worker"}),
+}
+"""Verbs after which others may find something to do, and who."""
+SILENT = frozenset({"wait", "wake", "close"})
+"""Verbs of the Ledger that are no calls of a step: waiting is the world's business."""
+
+READS = 0.15
+"""How much less likely anything is before a call that only reads: most calls do, and they matter less."""
+
+MEETS = {("dispatcher", "advance"): 6.0, ("other", "put"): 6.0, ("other", "request"): 6.0}
+"""Calls that decide about what others may be changing: these are overtaken more often."""
+
+TICK = timedelta(microseconds=100)
+BACK_OFF = timedelta(milliseconds=200)
+BLINK = timedelta(milliseconds=1)
+
+
+class Crash(BaseException):
+    """The process is gone: nobody catches it, nothing of it remains."""
+
+
+class WorldEnds(BaseException):
+    """Something is wrong for good: an invariant broke, or the ledger raised what no sound caller should see.
+
+    It passes by every handler of the code under test, as a Crash does.
+    """
+
+
+class StoreClock:
+    """The clock that decides: the world's time, and by how far it was set back."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def now(self) -> datetime:
+        """Return the store's time."""
+        return self._world.time + self._world.shift
+
+
+class NodeClock:
+    """A node's own clock, which is off."""
+
+    def __init__(self, world: "World", error: timedelta) -> None:
+        self._world = world
+        self._error = error
+
+    def now(self) -> datetime:
+        """Return what the node believes."""
+        return self._world.time + self._error
+
+
+class Line:
+    """A node's connection to the ledger: every call passes through the world."""
+
+    def __init__(self, world: "World", node: "Node", ledger: Store) -> None:
+        self._world = world
+        self._node = node
+        self._ledger = ledger
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        verb_of_store = getattr(self._ledger, verb)
+        world, node = self._world, self._node
+
+        def called(*args: Any) -> Any:
+            return world.call(node, verb, verb_of_store, args)
+
+        called.__name__ = verb
+        setattr(self, verb, called)
+        return called
+
+
+class Node(ABC):
+    """A process: up or down, awake or not. ``life`` counts its starts."""
+
+    role = "other"
+    meets = 1.0  # how much likelier than others it is overtaken
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world = world
+        self.name = name
+        self.life = 0
+        self.up = False
+        self.busy = False  # in the middle of a step, and overtaken
+        self.doomed = False  # killed while it was overtaken
+        self.wake_at = world.time
+        self.sleeps_until = world.time
+        self.clock: Clock = StoreClock(world)
+        self.ledger: Store | None = None
+
+    @property
+    def holder(self) -> str:
+        """Return the identity of this life."""
+        return f"{self.name}.{self.life}"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin a life, knowing nothing of the one before."""
+
+    @abstractmethod
+    def step(self) -> datetime:
+        """Take one turn; return when the next is due by the store's clock."""
+
+    def store(self) -> Any:
+        """Return the ledger as this life sees it: through a connection of its own, where there are any."""
+        if self.world.connects:
+            if self.ledger is not None:
+                self.ledger.close()
+            self.ledger = self.world.open_store(self.world.clock)
+        return Line(self.world, self, self.ledger or self.world.store)
+
+    def die(self) -> None:
+        """Lose everything; come back after a while."""
+        self.up, self.doomed = False, False
+        self.sleeps_until = self.world.time + self.world.draw.within(0.1, 1.5 * self.world.lease_s)
+        self.wake_at = self.sleeps_until
+
+
+class World:
+    """Time, the ledger, the nodes, and what befalls them."""
+
+    def __init__(self, seed: int, open_store: Callable[[Clock], Store], *, connects: bool = False) -> None:
+        self.open_store = open_store
+        self.connects = connects  # each life opens the store anew; if not, all share one
+        self.draw = Draw(seed)
+        self.luck = self.draw.luck()
+        self.lease_s = self.luck.lease.total_seconds()
+        self.time = NOON
+        self.shift = timedelta(0)
+        self.clock = StoreClock(self)
+        self.store = open_store(self.clock)
+        self.watch = Watch()
+        self.nodes: list[Node] = []
+        self.faults: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.faulty = False
+        self.trace: Callable[[str], None] | None = None
+
+    # --- time and turns ---
+
+    def run(self, until: datetime) -> None:
+        """Let every node that is not in the middle of something take its turns up to an instant."""
+        while True:
+            ready = [node for node in self.nodes if not node.busy]
+            node = min(ready, key=lambda each: each.wake_at, default=None)
+            if node is None or node.wake_at > until:
+                break
+            self.time = max(self.time, node.wake_at)
+            self.turn(node)
+        self.time = max(self.time, until)
+
+    def turn(self, node: Node) -> None:
+        """Let one node take one turn, whatever becomes of it."""
+        if not node.up:
+            node.life += 1
+            self._tell(f"{node.holder} starts")
+            if self.faulty:
+                error = self.draw.clock_error()
+                self.faults["clock error"] += bool(error)
+                node.clock = NodeClock(self, error)
+            node.up = True
+            node.start()
+        node.busy = True
+        try:
+            node.wake_at = max(node.step() - self.shift, self.time)
+            if self.faulty:
+                self._after_turn(node)
+        except Crash:
+            self._tell(f"{node.holder} is dead")
+            node.die()
+        except StoreUnavailable:
+            node.wake_at = self.time + BACK_OFF
+        finally:
+            node.busy = False
+        node.wake_at = max(node.wake_at, node.sleeps_until)
+
+    def _after_turn(self, node: Node) -> None:
+        """Between two turns a process may die or sleep, too: bodies that it was running stop with it."""
+        chance = self.draw.chance()
+        if chance < self.luck.crash:
+            self.faults["crash between steps"] += 1
+            raise Crash
+        if chance < self.luck.crash + self.luck.pause:
+            self.faults["pause between steps"] += 1
+            node.sleeps_until = self.time + self._long()
+
+    def _long(self) -> timedelta:
+        """Return a while that no lease outlives."""
+        return self.draw.within(1.1 * self.lease_s, 2 * self.lease_s)
+
+    def peace(self) -> None:
+        """Stop all faults, and bring every node back."""
+        self.faulty = False
+        for node in self.nodes:
+            node.sleeps_until = self.time
+            node.wake_at = min(node.wake_at, self.time)
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for ledger in (self.store, *(node.ledger for node in self.nodes)):
+            if ledger is not None:
+                ledger.close()
+
+    # --- calls ---
+
+    def call(self, node: Node, verb: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Make one call of the ledger for a node, and everything that may happen around it."""
+        if verb in SILENT:
+            return None
+        self.time += TICK
+        self.calls[verb] += 1
+        writes = verb in WRITING
+        share = 1.0 if writes else READS
+        chance = self.draw.chance()
+        if chance < share * self.luck.any_before:
+            self._before(node, verb, chance / share)
+        at = self.time + self.shift
+        try:
+            answer = function(*args)
+        except Exception as error:
+            # Callers may handle it; but no world holds anything that a sound ledger has to raise for.
+            raise WorldEnds(f"{verb} raised {type(error).__name__}: {error}") from error
+        if self.trace is not None:
+            self._tell(f"{node.holder} {verb} {args} → {answer}")
+        if writes:
+            self.see(self.watch.saw, verb, args, answer, at)
+            if verb == "purge":
+                self.watch.seen.took_purge(answer, self._tombstones() if answer.schedules else ())
+            if answer and verb in TELLING:
+                self._wake_others(node, TELLING[verb])
+            self._after(node, verb)
+        return answer
+
+    def see(self, watch: Callable[..., None], *what: Any) -> None:
+        """Show something to the checkers; the world ends with the first thing that is wrong."""
+        try:
+            watch(*what)
+        except Broken as broken:
+            raise WorldEnds(str(broken)) from broken
+
+    def _before(self, node: Node, verb: str, chance: float) -> None:
+        luck = self.luck
+        overtaken = luck.overtaken * max(node.meets, MEETS.get((node.role, verb), 1.0))
+        if chance < overtaken:
+            self._overtake(node)
+            return
+        chance -= overtaken
+        if not self.faulty or chance < 0:
+            return
+        if chance < luck.crash:
+            self._kill(node, f"crash before {verb}", "crash before commit")
+        chance -= luck.crash
+        if chance < luck.unavailable:
+            self._fail(node, f"{verb} finds no ledger", "unavailable")
+        chance -= luck.unavailable
+        if chance < luck.pause:
+            self._linger(node, f"sleeps before {verb}", "pause in a step", self._long())
+            return
+        chance -= luck.pause
+        if chance < luck.slow * node.meets:
+            self._linger(node, f"waits for {verb}", "slow call", self.draw.within(0.3, 3))
+
+    def _linger(self, node: Node, what: str, kind: str, duration: timedelta) -> None:
+        """Let life go on while a node is in the middle of a step."""
+        self.faults[kind] += 1
+        self._tell(f"{node.holder} {what}")
+        self.run(self.time + duration)
+        self._still_there(node)
+
+    def _after(self, node: Node, verb: str) -> None:
+        luck, chance = self.luck, self.draw.chance()
+        if self.faulty:
+            if chance < luck.crash:
+                self._kill(node, f"crash after {verb}", "crash after commit")
+            chance -= luck.crash
+            if chance < luck.reply_lost:
+                self._fail(node, f"the reply to {verb} is lost", "reply lost")
+            chance -= luck.reply_lost
+        if chance < luck.overtaken / 3:
+            self._overtake(node)
+
+    def _overtake(self, node: Node) -> None:
+        """Let one or two others take their turns in the middle of this one's step."""
+        for _ in range(self.draw.one((1, 1, 2))):
+            anybody = self.draw.chance() < 0.1
+            others = [
+                other
+                for other in self.nodes
+                if not other.busy and (anybody or (other.up and other.role != "other"))
+            ]
+            if others:
+                self.calls["overtaken"] += 1
+                other = self.draw.one(others)
+                other.sleeps_until = (
+                    self.time
+                )  # whoever sleeps wakes up now: often just too late, or just not
+                self.turn(other)
+        self._still_there(node)
+
+    def _still_there(self, node: Node) -> None:
+        if node.doomed:
+            raise Crash
+
+    def _kill(self, node: Node, what: str, kind: str) -> None:
+        self._tell(f"{node.holder}: {what}")
+        self.faults[kind] += 1
+        raise Crash
+
+    def _fail(self, node: Node, what: str, kind: str) -> None:
+        self._tell(f"{node.holder}: {what}")
+        self.faults[kind] += 1
+        raise StoreUnavailable(what)
+
+    def _wake_others(self, node: Node, roles: frozenset[str]) -> None:
+        """Hint at a change to those who wait. A hint may be lost, and nothing depends on it."""
+        soon = self.time + BLINK
+        for other in self.nodes:
+            if other.role in roles and other.up and not other.busy and other is not node:
+                if other.wake_at <= soon or other.sleeps_until > self.time:
+                    continue
+                if self.draw.chance() < self.luck.hints:
+                    other.wake_at = soon
+                elif self.faulty:
+                    self.faults["hint lost"] += 1
+
+    def _tombstones(self) -> list[Any]:
+        """Return what now answers for the rows that a purge took away."""
+        here = {row.name for row in self.store.schedules(ScheduleQuery(deleted=True, limit=1_000_000))}
+        gone = [name for name in self.watch.seen.ids if name not in here]
+        return [row for row, _ in self.store.owing(gone)]
+
+    def _tell(self, what: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{self.clock.now():%H:%M:%S.%f} {what}")

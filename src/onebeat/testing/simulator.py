@@ -1,0 +1,265 @@
+"""``onebeat-sim``: many small worlds, each drawn from one seed, each watched by every checker.
+
+A world is two dispatchers and two workers (the real engine), one or two editors and the weather, on one
+store. First the safety phase: faults of every kind, while the checkers look at each answer. Then the liveness
+phase: faults stop, and all that is owed has to be settled in time, every run to end, nothing to be stuck.
+docs/explanation/simulator.md tells more.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from onebeat.core.model import LIVE, Run, RunState
+from onebeat.core.ports import Clock, RunQuery, Share, Store
+from onebeat.store.memory import MemoryStore
+from onebeat.testing.checkers import Broken
+from onebeat.testing.sim_draw import COMMON, RARE
+from onebeat.testing.sim_editor import NAMES, Editor
+from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
+from onebeat.testing.sim_world import World, WorldEnds
+
+SAFETY = timedelta(seconds=50)
+LIVENESS = timedelta(seconds=15)
+PATIENCE_TO_END = timedelta(seconds=45)
+"""How long no run at all may end while some are unfinished: a few of the longest attempts and backoffs."""
+LOOK_EVERY = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=2)
+"""How late an occurrence may be settled while all is well: a dispatcher's poll, once again, and a little."""
+
+KINDS = (
+    "crash before commit",
+    "crash after commit",
+    "crash between steps",
+    "reply lost",
+    "unavailable",
+    "pause in a step",
+    "pause between steps",
+    "slow call",
+    "clock error",
+    "clock set back",
+    "edit conflict",
+    "hint lost",
+)
+MILD = frozenset({"edit conflict", "hint lost"})
+"""Counted, but not among the faults that a seed is said to have survived: these happen anyway."""
+
+
+class Survived(NamedTuple):
+    """What one seed went through, and what it found: None, or the sentence that says what broke."""
+
+    seed: int
+    settled: int
+    faults: Counter[str]
+    calls: int
+    broken: str | None
+
+
+class Stuck(AssertionError):
+    """The liveness phase ended, and something had not."""
+
+
+def survive(
+    seed: int, open_store: Callable[[Clock], Store], trace: Callable[[str], None] | None = None
+) -> Survived:
+    """Live through one world. Whatever goes wrong in it is an answer, not an exception."""
+    world = World(seed, open_store, connects=open_store is not MemoryStore)
+    world.trace = trace
+    broken = None
+    logger = logging.getLogger("onebeat")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # takeovers are the point here, and no news
+    try:
+        live(world)
+    except (Broken, Stuck, WorldEnds) as error:
+        broken = str(error)
+        if trace is not None:
+            traceback.print_exc()
+    except Exception as error:
+        if trace is not None:
+            raise
+        broken = f"a step raised {type(error).__name__}: {error}"
+    finally:
+        logger.setLevel(level)
+        world.close()
+    return Survived(seed, world.watch.seen.settled, world.faults, world.calls.total(), broken)
+
+
+def live(world: World) -> None:
+    """Populate a world, let it suffer, let it recover, and see that nothing is left."""
+    editors = populate(world)
+    end = world.time + SAFETY
+    world.faulty = True
+    while world.time < end:
+        world.run(min(world.time + LOOK_EVERY, end))
+        world.watch.look(world.store)
+    world.watch.rest(world.store)
+
+    world.peace()
+    for editor in editors:
+        editor.retired = True
+    editors[0].release()
+    world.run(world.time + PATIENCE)
+    world.watch.calm(world.clock.now(), PATIENCE)
+    end = world.time + LIVENESS
+    while world.time < end:
+        world.run(world.time + LOOK_EVERY / 2)
+        world.watch.look(world.store)
+
+    editors[0].pause_all()
+    drain(world)
+    world.watch.rest(world.store)
+
+
+def drain(world: World) -> None:
+    """Let what is under way end; raise Stuck when nothing has moved for as long as nothing may take."""
+    unfinished = RunQuery(states=(RunState.WAITING, *sorted(LIVE)))
+    before: list[Run] = []
+    end = world.time
+    while left := world.store.runs(unfinished):
+        if len(left) != len(before):
+            before, end = left, world.time + PATIENCE_TO_END
+        elif world.time > end:
+            raise Stuck(f"liveness: {len(left)} runs do not end, among them {left[-1]}")
+        world.run(world.time + LOOK_EVERY / 5)
+        world.watch.look(world.store)
+
+
+def populate(world: World) -> list[Editor]:
+    """Fill a world with nodes and schedules; return its editors."""
+    shares = [Share(index=index, of=2) if world.luck.shared else None for index in range(2)]
+    editors = [Editor(world, f"editor{number}") for number in range(world.draw.one((1, 1, 2)))]
+    world.nodes += [
+        *(DispatcherNode(world, f"dispatcher{number}", share) for number, share in enumerate(shares)),
+        WorkerNode(world, "worker0", (COMMON, RARE)),
+        WorkerNode(world, "worker1", (COMMON,)),
+        *editors,
+        Weather(world, "weather"),
+    ]
+    editors[0].life, editors[0].up = 1, True
+    editors[0].start()
+    for name in NAMES[: world.draw.one((5, 6, 7))]:
+        editors[0].act(name)
+    return editors
+
+
+# --- many worlds --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stores(kind: str) -> Iterator[Callable[[int], Callable[[Clock], Store]]]:
+    """Yield what opens a fresh store for each seed."""
+    if kind == "memory":
+        yield lambda _seed: MemoryStore
+        return
+    from onebeat.store.open import open_store  # noqa: PLC0415 - a run on memory needs no other store
+
+    memory_disk = Path("/dev/shm")  # noqa: S108 - a crash of the machine is not what is simulated here
+    with tempfile.TemporaryDirectory(dir=memory_disk if memory_disk.is_dir() else None) as folder:
+
+        def on_file(seed: int) -> Callable[[Clock], Store]:
+            def opened(clock: Clock) -> Store:
+                return open_store(f"sqlite:///{folder}/{seed}.db", clock)
+
+            return opened
+
+        yield on_file
+
+
+def survive_on(store: str, seed: int, trace: Callable[[str], None] | None = None) -> Survived:
+    """Live through one world on a store of a kind; leave nothing behind."""
+    with stores(store) as opener:
+        return survive(seed, opener(seed), trace)
+
+
+def survived(store: str, seeds: range, jobs: int) -> Generator[Survived, None, None]:
+    """Live through many worlds, in several processes if asked; yield them in the order of their seeds."""
+    if jobs == 1:
+        yield from (survive_on(store, seed) for seed in seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(partial(survive_on, store), seeds, chunksize=4)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``onebeat-sim``; return its exit status: 0, or 1 when an invariant broke."""
+    parser = argparse.ArgumentParser(
+        prog="onebeat-sim",
+        description="Live through many small simulated clusters, each drawn from one seed; watch I1 to I8.",
+        epilog="example: onebeat-sim --seeds 1000 --store memory",
+    )
+    add = parser.add_argument
+    add("--seeds", type=int, default=100, help="how many seeds (default 100)")
+    add("--first-seed", type=int, default=0, help="the first of them (default 0)")
+    add("--store", choices=("memory", "sqlite"), default="memory", help="on which store (default memory)")
+    add("--jobs", type=int, default=1, help="how many processes (default 1)")
+    add("--trace", action="store_true", help="print every call of the ledger, and the traceback of a failure")
+    add("--keep-going", action="store_true", help="do not stop at the first seed that fails")
+    given = parser.parse_args(argv)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    if given.trace:
+        worlds = (survive_on(given.store, seed, print) for seed in seeds)
+    else:
+        worlds = survived(given.store, seeds, given.jobs)
+    done: list[Survived] = []
+    with closing(worlds):
+        for lived in worlds:
+            done.append(lived)
+            _progress(len(done), given.seeds)
+            if lived.broken is not None:
+                print(f"\n{lived.broken}\n{_replay(lived.seed, given.store)}")
+                if not given.keep_going:
+                    break
+    print(summary(done))
+    return 1 if any(each.broken for each in done) else 0
+
+
+def _replay(seed: int, store: str) -> str:
+    return f"replay: onebeat-sim --first-seed {seed} --seeds 1 --store {store}"
+
+
+def _progress(done: int, of: int) -> None:
+    """Show how far it is, at a terminal only."""
+    if sys.stderr.isatty():
+        filled = 40 * done // of
+        end = "\n" if done == of else ""
+        print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done}/{of}", end=end, file=sys.stderr, flush=True)
+
+
+def summary(done: Sequence[Survived]) -> str:
+    """Return what many seeds came to, the faults by kind among it."""
+    faults: Counter[str] = Counter()
+    for each in done:
+        faults.update(each.faults)
+    hard = [sum(count for kind, count in each.faults.items() if kind not in MILD) for each in done]
+    failed = [each.seed for each in done if each.broken is not None]
+    if not done:
+        return "no seeds"
+    lines = [
+        f"{len(done)} seeds, {sum(each.settled for each in done)} occurrences settled, "
+        f"{sum(each.calls for each in done)} calls of the ledger",
+        f"median seed: {median(each.settled for each in done):.0f} occurrences settled under "
+        f"{median(hard):.0f} faults",
+        *(f"  {kind:24}{faults[kind]:>10}" for kind in KINDS),
+        f"violations: {len(failed)}" + (f" (seeds {', '.join(map(str, failed[:20]))})" if failed else ""),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Edits settle first: what was due at the cut follows the old definition, what comes after the new one."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onebeat.core import decide, edits
+from onebeat.core.errors import InvalidInput, InvalidTrigger
+from onebeat.core.model import (
+    Definition,
+    Load,
+    Overlap,
+    Policy,
+    Reason,
+    RunState,
+    Schedule,
+    Target,
+    TriggerSpec,
+)
+from onebeat.core.ports import Edit
+from onebeat.core.triggers.interval import interval, once
+
+T0 = datetime(2026, 11, 21, 12, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+BODY = Target(kind="python", address="demo:body")
+EVERY_MINUTE = interval(minutes=1, anchor=T0)
+EVERY_HOUR = interval(hours=1, anchor=T0)
+
+
+def by(cut_at: datetime, reason: str = "") -> edits.Author:
+    return edits.Author(edit_id=f"e{cut_at:%H%M%S%f}", cut_at=cut_at, actor="ada", reason=reason)
+
+
+def definition(trigger: TriggerSpec = EVERY_MINUTE, **policy: object) -> Definition:
+    return Definition(trigger=trigger, target=BODY, policy=Policy(**policy))  # type: ignore[arg-type]  # by test
+
+
+def created(wanted: Definition, at: datetime = T0) -> Schedule:
+    return msgspec.structs.replace(edits.create("demo", wanted, by(at)).after, id=1)
+
+
+def fired(edit: Edit) -> list[datetime | None]:
+    return [tile.run.occurrence_at for tile in edit.settlements if tile.run is not None]
+
+
+def reasons(edit: Edit) -> list[tuple[Reason | None, int]]:
+    return [(tile.reason, tile.count) for tile in edit.settlements]
+
+
+# --- creation ---------------------------------------------------------------------------------------
+
+
+def test_nothing_before_the_cut_is_owed() -> None:
+    row = created(definition(), T0 + timedelta(hours=5))
+
+    assert row.settled_until == T0 + timedelta(hours=5)
+    assert row.next_at == T0 + timedelta(hours=5, minutes=1)
+    assert (row.version, row.number, row.incarnation) == (1, 1, 1)
+
+
+def test_interval_without_anchor_counts_from_the_cut() -> None:
+    row = created(definition(interval(minutes=7)))
+
+    assert row.next_at == T0 + timedelta(minutes=7)
+    assert row.definition.trigger.fields["anchor_at"] == "2026-11-21T12:00:00Z"
+
+
+@pytest.mark.parametrize("grace", [None, HOUR])
+def test_one_off_whose_instant_has_passed_fires_late(grace: timedelta | None) -> None:
+    row = created(definition(once(T0 - MINUTE), grace=grace))
+
+    decision = decide.settle(edits.owing_of(row, Load()), T0)
+
+    assert row.next_at == T0 - MINUTE
+    assert [tile.run is not None for tile in decision.settlements] == [True]
+
+
+def test_one_off_beyond_its_grace_is_skipped_and_says_so() -> None:
+    row = created(definition(once(T0 - HOUR), grace=MINUTE))
+
+    (tile,) = decide.settle(edits.owing_of(row, Load()), T0).settlements
+
+    assert tile.reason is Reason.MISFIRE
+
+
+def test_run_now_is_a_request_beside_the_schedule() -> None:
+    edit = edits.create("demo", definition(EVERY_HOUR), by(T0), run_now=True)
+
+    (run,) = edit.requests
+    assert (run.id, run.state, run.occurrence_at) == ("demo!created", RunState.READY, None)
+    assert edit.after.next_at == T0 + HOUR
+
+
+def test_run_now_of_a_re_created_schedule_waits_for_what_its_predecessor_left_running() -> None:
+    tombstone = msgspec.structs.replace(created(definition()), deleted=True)
+
+    limited = edits.create("demo", definition(), by(T0), tombstone=tombstone, run_now=True)
+    unlimited = edits.create(
+        "demo", definition(overlap=Overlap.ALLOW), by(T0), tombstone=tombstone, run_now=True
+    )
+
+    assert [run.state for run in limited.requests] == [RunState.WAITING]
+    assert [run.state for run in unlimited.requests] == [RunState.READY]
+
+
+def test_created_again_on_its_tombstone_it_is_the_next_incarnation_and_nothing_is_reused() -> None:
+    row = created(definition())
+    gone = edits.delete(row, Load(), by(T0 + HOUR)).after
+
+    again = edits.create("demo", definition(), by(T0 + 2 * HOUR), tombstone=gone)
+
+    assert (again.after.id, again.after.incarnation) == (row.id, 2)
+    assert again.after.version == gone.version + 1
+    assert again.expected_version == gone.version
+    run = decide.settle(edits.owing_of(again.after, Load()), T0 + 2 * HOUR + MINUTE).settlements[0].run
+    assert run is not None
+    assert run.id == "demo~2@20261121T140100Z"
+
+
+# --- edits settle first -----------------------------------------------------------------------------
+
+
+def test_edit_settles_what_the_old_definition_owed_in_the_same_decision() -> None:
+    row = created(definition())
+
+    edit = edits.edit(row, Load(), definition(EVERY_HOUR), by(T0 + timedelta(minutes=1, seconds=30)))
+
+    assert fired(edit) == [T0 + MINUTE]
+    assert edit.boundary_at == edit.cut_at == edit.after.settled_until
+    assert edit.after.next_at == T0 + HOUR
+    assert (edit.after.version, edit.after.number) == (2, 2)
+
+
+@pytest.mark.parametrize("us", [-1, 0, 1])
+def test_due_at_the_cut_follows_the_old_definition_and_a_microsecond_later_the_new(us: int) -> None:
+    row = created(definition(EVERY_HOUR))
+    cut = T0 + HOUR + timedelta(microseconds=us)
+
+    edit = edits.edit(row, Load(), definition(EVERY_HOUR, overlap=Overlap.ALLOW), by(cut))
+
+    if us < 0:
+        assert fired(edit) == []
+        assert edit.after.next_at == T0 + HOUR
+    else:
+        assert fired(edit) == [T0 + HOUR]
+        assert edit.after.next_at == T0 + 2 * HOUR
+
+
+def test_daily_to_hourly_in_the_afternoon_does_not_fire_the_morning() -> None:
+    row = created(definition(interval(days=1, anchor=T0)))
+
+    edit = edits.edit(row, Load(), definition(EVERY_HOUR), by(T0 + timedelta(hours=5, minutes=30)))
+
+    assert fired(edit) == []
+    assert edit.after.next_at == T0 + timedelta(hours=6)
+
+
+@given(
+    first=st.timedeltas(timedelta(0), timedelta(minutes=10)),
+    second=st.timedeltas(timedelta(0), timedelta(minutes=10)),
+    old_spread=st.timedeltas(timedelta(0), timedelta(minutes=4)),
+    new_spread=st.timedeltas(timedelta(0), timedelta(minutes=4)),
+    paused=st.booleans(),
+)
+def test_edits_of_the_spread_neither_drop_nor_repeat(
+    first: timedelta, second: timedelta, old_spread: timedelta, new_spread: timedelta, paused: bool
+) -> None:
+    policy = {"overlap": Overlap.ALLOW, "catch_up": "all", "catch_up_max": 1000}
+    row = created(definition(spread=old_spread, **policy))
+    if paused:
+        row = edits.pause(row, Load(), by(T0)).after
+    edit = edits.edit(row, Load(), definition(spread=new_spread, **policy), by(T0 + first))
+    if paused:
+        edit2 = edits.resume(edit.after, Load(), by(T0 + first + second))
+        tiles = edit.settlements + edit2.settlements
+        end = edit2.after.settled_until
+    else:
+        later = decide.settle(edits.owing_of(edit.after, Load()), T0 + first + second)
+        tiles = edit.settlements + later.settlements
+        end = max(later.settled_until, edit.after.settled_until)
+
+    settled = [tile.last_at for tile in tiles for _ in range(tile.count)]
+    due = [T0 + k * MINUTE for k in range(40)]
+    expected = [t for t in due if row.settled_until < t <= end]
+
+    assert sum(tile.count for tile in tiles) == len(expected)
+    assert len(settled) == len(expected)
+    assert all((tile.reason is Reason.PAUSED) is paused for tile in tiles)
+    offset = decide.offset_of("demo", Policy(spread=new_spread))
+    assert end >= max([t for t in due if t + offset <= T0 + first + second], default=end)
+
+
+def test_a_shrinking_spread_skips_old_occurrences_that_the_new_trigger_has_not() -> None:
+    spread = timedelta(minutes=37)
+    row = created(definition(EVERY_MINUTE, spread=spread, overlap=Overlap.ALLOW))
+    offset = decide.offset_of("demo", Policy(spread=spread))
+    five = interval(minutes=5, anchor=T0)
+
+    edit = edits.edit(row, Load(), definition(five, overlap=Overlap.ALLOW), by(T0 + 10 * MINUTE))
+
+    assert offset > 10 * MINUTE
+    jumped = [tile for tile in edit.settlements if tile.reason is Reason.EDITED]
+    assert all((tile.first_at - T0) % (5 * MINUTE) for tile in jumped if tile.first_at is not None)
+    assert fired(edit) == [T0 + 10 * MINUTE]
+    assert edit.after.next_at == T0 + 15 * MINUTE
+
+
+def test_clock_that_went_back_never_moves_the_mark_back() -> None:
+    row = edits.edit(created(definition()), Load(), definition(EVERY_HOUR), by(T0 + HOUR)).after
+
+    edit = edits.edit(row, Load(), definition(), by(T0 + MINUTE))
+
+    assert edit.cut_at == T0 + HOUR
+    assert edit.after.settled_until == row.settled_until
+
+
+def test_edit_that_changes_nothing_keeps_the_number_and_still_bumps_the_version() -> None:
+    row = created(definition())
+
+    edit = edits.edit(row, Load(), row.definition, by(T0))
+
+    assert (edit.after.number, edit.after.version) == (row.number, row.version + 1)
+
+
+# --- pause, resume, delete, quarantine, skip-next ---------------------------------------------------
+
+
+def test_pause_settles_what_was_owed_and_resume_skips_the_pause_as_one_range() -> None:
+    paused = edits.pause(created(definition()), Load(), by(T0 + MINUTE, "lunch"))
+    resumed = edits.resume(paused.after, Load(), by(T0 + HOUR))
+
+    assert fired(paused) == [T0 + MINUTE]
+    assert (paused.after.paused, paused.after.next_at) == ("lunch", None)
+    assert reasons(resumed) == [(Reason.PAUSED, 59)]
+    assert resumed.after.next_at == T0 + HOUR + MINUTE
+
+
+def test_pausing_what_is_paused_settles_its_pause_and_fires_nothing() -> None:
+    paused = edits.pause(created(definition()), Load(), by(T0)).after
+
+    again = edits.pause(paused, Load(), by(T0 + HOUR))
+
+    assert reasons(again) == [(Reason.PAUSED, 60)]
+
+
+def test_delete_settles_first_and_cancels_what_waits() -> None:
+    edit = edits.delete(created(definition()), Load(), by(T0 + MINUTE))
+
+    assert fired(edit) == [T0 + MINUTE]
+    assert edit.cancel_waiting
+    assert (edit.after.deleted, edit.after.next_at) == (True, None)
+
+
+def test_quarantine_leaves_the_mark_and_its_repair_meets_what_was_owed() -> None:
+    row = created(definition())
+    aside = edits.quarantine(row, Load(), by(T0 + HOUR, "its trigger raises")).after
+
+    repaired = edits.edit(aside, Load(), definition(EVERY_HOUR), by(T0 + 3 * HOUR)).after
+    decision = decide.settle(edits.owing_of(repaired, Load()), T0 + 3 * HOUR)
+
+    assert (aside.settled_until, aside.next_at) == (row.settled_until, None)
+    assert repaired.quarantined is None
+    assert sum(tile.count for tile in decision.settlements) == 3
+
+
+def test_a_definition_that_cannot_be_decided_can_be_edited_all_the_same() -> None:
+    broken = msgspec.structs.replace(
+        created(definition()), definition=definition(TriggerSpec(kind="nonsense"))
+    )
+
+    edit = edits.edit(broken, Load(), definition(EVERY_HOUR), by(T0 + HOUR))
+
+    assert edit.settlements == ()
+    assert edit.after.next_at == T0 + HOUR
+
+
+def test_an_edit_to_a_trigger_that_cannot_be_understood_is_refused() -> None:
+    with pytest.raises(InvalidTrigger):
+        edits.edit(created(definition()), Load(), definition(TriggerSpec(kind="nonsense")), by(T0))
+
+
+def test_skip_next_lists_one_more_each_time_and_never_moves_the_mark_ahead() -> None:
+    row = created(definition())
+
+    once_more = edits.skip_next(row, Load(), by(T0 + timedelta(seconds=10)))
+    twice = edits.skip_next(once_more.after, Load(), by(T0 + timedelta(seconds=20)))
+
+    assert once_more.after.skips == (T0 + MINUTE,)
+    assert twice.after.skips == (T0 + MINUTE, T0 + 2 * MINUTE)
+    assert twice.after.settled_until == T0 + timedelta(seconds=20)
+    assert twice.after.next_at == T0 + MINUTE
+
+
+def test_skip_next_of_a_schedule_that_has_ended_is_refused() -> None:
+    row = created(definition(once(T0 + MINUTE)))
+
+    with pytest.raises(InvalidInput, match="no further occurrence"):
+        edits.skip_next(row, Load(), by(T0 + HOUR))

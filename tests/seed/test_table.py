@@ -1,0 +1,82 @@
+"""The page about the seed table is true: every row is there, and every test and mutant that it names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from onebeat.testing import mutants
+
+TOP = Path(__file__).parents[2]
+PAGE = TOP / "docs" / "reference" / "seed-table.md"
+WIDTHS = {11, 20, 23, 26, 28, 30, 32, 36, 39, 40, *range(42, 48), 49, 50, 52, 53, *range(60, 65), 67, 70, 72}
+LATER = WIDTHS | {75, 76, 77, 78, 79}
+"""Rows whose part of the product is not there yet. A row may leave this list, and none may join it."""
+
+
+class Line(NamedTuple):
+    """One row of the page."""
+
+    row: int
+    claim: str
+    tests: list[str]
+    mutant: str
+
+
+def page() -> Iterator[Line]:
+    for text in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in text.split("|")[1:-1]]
+        if len(cells) == 4 and cells[0].isdigit():
+            yield Line(int(cells[0]), cells[1], re.findall(r"`(\w+)`", cells[2]), cells[3].strip("`"))
+
+
+def written() -> dict[int, list[str]]:
+    """The tests that there are, by row, in the order of the files."""
+    found: dict[int, list[str]] = {}
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (match := re.match(r"test_seed_(\d\d)_", node.name)):
+                found.setdefault(int(match[1]), []).append(node.name)
+    return found
+
+
+PROVEN = [line for line in page() if line.row not in LATER]
+
+
+def test_the_page_has_every_row_once_in_order() -> None:
+    assert [line.row for line in page()] == list(range(1, 83))
+
+
+def test_every_row_names_all_its_tests_and_no_others() -> None:
+    assert {line.row: line.tests for line in PROVEN} == written()
+
+
+def test_every_row_without_tests_says_for_what_it_waits() -> None:
+    for line in page():
+        assert line.claim.startswith("later: ") == (line.row in LATER), line
+        assert bool(line.tests) == (line.row not in LATER), line
+
+
+def test_every_mutant_that_is_named_can_be_made() -> None:
+    known = {mutant.name: mutant for mutant in mutants.catalogue(TOP)}
+
+    assert [line.mutant for line in PROVEN if line.mutant not in known] == []
+    assert {line.mutant: mutants.fits(known[line.mutant], TOP / "src") for line in PROVEN} == {
+        line.mutant: 1 for line in PROVEN
+    }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", PROVEN, ids=lambda line: f"row-{line.row:02}")
+def test_each_row_fails_under_its_mutant(line: Line) -> None:
+    known = {mutant.name: mutant for mutant in mutants.catalogue(TOP)}
+    by = f"tests/seed -k seed_{line.row:02}_"
+
+    verdict = mutants.tried(known[line.mutant]._replace(by=by), TOP)
+
+    assert verdict.noticed, (line.mutant, verdict.trouble)

@@ -1,0 +1,98 @@
+"""The simulator itself: it repeats, it troubles, it notices, and it does not trust what it checks."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from onebeat.store.memory import MemoryStore
+from onebeat.testing import simulator
+from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
+from onebeat.testing.sim_world import SILENT, TELLING, WRITING
+
+LAB = Path(simulator.__file__).parent
+SEEDS = 40
+
+
+@pytest.mark.slow
+def test_no_invariant_breaks_though_every_kind_of_fault_happens() -> None:
+    lived = [simulator.survive(seed, MemoryStore) for seed in range(SEEDS)]
+
+    faults = sum((each.faults for each in lived), Counter[str]())
+    hard = [sum(n for kind, n in each.faults.items() if kind not in simulator.MILD) for each in lived]
+    assert not [(each.seed, each.broken) for each in lived if each.broken is not None]
+    assert set(faults) == set(simulator.KINDS)
+    assert not [kind for kind in simulator.KINDS if not faults[kind]]
+    assert median(each.settled for each in lived) >= 200
+    assert median(hard) >= 5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(0, 10_000, 100))
+def test_no_invariant_breaks_in_ten_thousand_worlds(first: int) -> None:
+    lived = [simulator.survive(seed, MemoryStore) for seed in range(first, first + 100)]
+
+    assert not [(each.seed, each.broken) for each in lived if each.broken is not None]
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_whole_world() -> None:
+    told: list[list[str]] = [[], []]
+    for lines in told:
+        simulator.survive(7, MemoryStore, lines.append)
+
+    assert len(told[0]) > 1000
+    assert told[0] == told[1]
+
+
+@pytest.mark.slow
+def test_a_failing_seed_prints_one_line_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def any_version(store: MemoryStore, schedule_id: int, version: int) -> object:
+        return store._rows.get(schedule_id)
+
+    monkeypatch.setattr(MemoryStore, "_current", any_version)
+
+    status = simulator.main(["--seeds", "20"])
+
+    replay = [line for line in capsys.readouterr().out.splitlines() if line.startswith("replay: ")]
+    assert status == 1
+    assert len(replay) == 1
+    status = simulator.main(replay[0].removeprefix("replay: onebeat-sim ").split())
+    assert status == 1
+    assert replay[0] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_run_without_violations_ends_with_0_and_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    status = simulator.main(["--seeds", "2", "--first-seed", "5"])
+
+    out = capsys.readouterr().out
+    assert status == 0
+    assert "violations: 0" in out
+    assert all(kind in out for kind in simulator.KINDS)
+
+
+def test_the_checkers_share_no_code_with_what_they_check() -> None:
+    allowed = {"onebeat.core.model", "onebeat.core.ports"}
+    for path in [*LAB.glob("checker*.py"), LAB / "evidence.py", LAB / "sums.py"]:
+        imported = {
+            node.module or ""
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+        }
+        ours = {module for module in imported if module.startswith("onebeat.")}
+        assert not {module for module in ours - allowed if not module.startswith("onebeat.testing.")}, (
+            path.name
+        )
+
+
+def test_every_verb_of_the_port_is_troubled_or_known_to_be_silent() -> None:
+    assert set(LEDGER_VERBS) >= SILENT
+    assert set(WRITING_VERBS) == WRITING
+    assert set(TELLING) <= WRITING

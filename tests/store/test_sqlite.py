@@ -1,0 +1,26 @@
+"""The SQLite store passes the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import apsw
+
+from onebeat.core.ports import Clock, Store
+from onebeat.store.open import open_store
+from onebeat.testing.conformance import StoreSuite
+
+
+class TestSqlite(StoreSuite):
+    def opener(self, place: Path) -> Callable[[Clock], Store]:
+        return partial(open_store, f"sqlite:///{place / 'ledger.db'}")
+
+    def break_row(self, store: Store, name: str) -> None:
+        with apsw.Connection(store.facts()["place"]) as db:
+            db.execute(
+                "UPDATE onebeat_definitions SET trigger = '{broken' WHERE id = "
+                "(SELECT definition_id FROM onebeat_schedules WHERE name = ?)",
+                (name,),
+            )
