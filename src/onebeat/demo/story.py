@@ -180,7 +180,14 @@ class Story:
         )
 
     def _sabotage(self) -> None:
-        for line in sabotage.strike(self.ledger_path):
+        done: list[str] = []
+
+        def struck() -> bool:
+            done[:] = sabotage.strike(self.ledger_path)
+            return bool(done)
+
+        self._await("a moment for the sabotage", struck)
+        for line in done:
             self._teller.say(f"SABOTAGE: {line}")
 
     def _resume(self) -> None:
