@@ -1,5 +1,6 @@
 """Whether start-up and memory depend on how many schedules exist."""
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -48,6 +49,7 @@ def _once(path: Path, turn: int) -> tuple[float, float]:
     """Return the seconds from the process's start to its first fire, seen outside, and its peak MiB."""
     fill(path, [defined(once(soon(-60)))], prefix=f"first{turn}-")
     observer = Observer(path)
+    os.sync()  # what filling left to be written would stand in the way of the node's first commits
     begun = time.perf_counter()
     with node(path, "dispatcher", "worker") as child:
         seen = observer.watch(120, enough=1)

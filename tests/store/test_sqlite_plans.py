@@ -105,7 +105,7 @@ def test_a_walk_would_be_seen(db: apsw.Connection) -> None:
         ("runs of a schedule", "onebeat_runs_schedule"),
         ("failed runs of a schedule", "onebeat_runs_schedule"),
         ("failed runs", "onebeat_runs_state"),
-        ("PARKED_RUNS", "onebeat_runs_state"),
+        ("PARKED_RUNS", "onebeat_runs_parked"),
         ("TARGETS_UNFINISHED", "onebeat_runs_state"),
         ("EVENT_TILES", "onebeat_events_tiles"),
         ("events of a schedule", "onebeat_events_schedule"),

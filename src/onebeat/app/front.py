@@ -1,5 +1,6 @@
 """Onebeat: what a program declares, does and asks, behind one name. It only composes; core decides."""
 
+import gc
 import signal
 import socket
 import threading
@@ -172,6 +173,10 @@ class Onebeat:
         declares; it removes nothing. ``ready`` is called with the node just before.
         """
         service = self.service(roles, queues=queues, threads=threads, lease=lease, grace=grace, share=share)
+        # All that was imported stays as long as the process: a collection that walks it every few seconds
+        # finds nothing, and makes what is due late.
+        gc.collect()
+        gc.freeze()
         if threading.current_thread() is not threading.main_thread():
             return _run(service, ready)
         kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -44,6 +44,10 @@ from onebeat.engine.current import storable
 from onebeat.engine.metrics import Metrics
 
 BATCH_MAX = 1000
+CHORE_MAX = 200
+"""Rows that a chore takes at a time: while it commits, nothing else is settled, and what is due is late."""
+
+AT_ONCE = timedelta(0)
 ROUNDS_MAX = 20
 POLL = timedelta(seconds=1)
 HELD_AGAIN = timedelta(milliseconds=5)
@@ -55,7 +59,7 @@ ZONES_EVERY = timedelta(seconds=5)
 PARK_AFTER = timedelta(seconds=10)
 BROKEN_EVERY = timedelta(seconds=5)
 PURGE_EVERY = timedelta(minutes=10)
-PURGE_PAUSE = timedelta(seconds=1)
+PURGE_PAUSE = timedelta(milliseconds=200)
 REASON_CHARS_MAX = 500
 
 _log = logging.getLogger("onebeat.engine")
@@ -85,6 +89,7 @@ class Dispatcher:
         self._holder = holder
         self._poll = poll
         self._batch_max = batch_max
+        self._chore_max = min(batch_max, CHORE_MAX)
         self._metrics = Metrics() if metrics is None else metrics
         self._passes: list[tuple[Share | None, timedelta]] = [(share, timedelta(0))]
         if share is not None:
@@ -264,22 +269,17 @@ class Dispatcher:
 
     def _overtaken(self, now: datetime) -> timedelta:
         """Take lost attempts over, send again what got no answer, expire what did not start in time."""
-        for _ in range(ROUNDS_MAX):
-            overdue = self._store.lost(now, self._batch_max)
-            if not overdue:
-                break
-            answers = self._store.advance([self._remedy(item, now) for item in overdue])
-            taken = [
-                item
-                for item, answer in zip(overdue, answers, strict=True)
-                if answer.answer is Answer.ACCEPTED
-            ]
-            lost = [item.run for item in taken if item.overtaken is Overtaken.LEASE]
-            self._metrics.count("onebeat_takeovers_total", amount=len(lost))
-            self._say(logging.WARNING, [(f"was lost by {run.holder}", run.id) for run in lost])
-            if not taken or len(overdue) < self._batch_max:
-                break
-        return OVERTAKEN_EVERY
+        overdue = self._store.lost(now, self._chore_max)
+        if not overdue:
+            return OVERTAKEN_EVERY
+        answers = self._store.advance([self._remedy(item, now) for item in overdue])
+        taken = [
+            item for item, answer in zip(overdue, answers, strict=True) if answer.answer is Answer.ACCEPTED
+        ]
+        lost = [item.run for item in taken if item.overtaken is Overtaken.LEASE]
+        self._metrics.count("onebeat_takeovers_total", amount=len(lost))
+        self._say(logging.WARNING, [(f"was lost by {run.holder}", run.id) for run in lost])
+        return AT_ONCE if taken and len(overdue) == self._chore_max else OVERTAKEN_EVERY
 
     def _remedy(self, item: Overdue, now: datetime) -> AnyTransition:
         run = item.run
@@ -339,7 +339,8 @@ class Dispatcher:
         self._began_at = self._began_at or now
         patient_until = now - PARK_AFTER
         moves: list[AnyTransition] = []
-        for stray in self._store.strays(now, self._batch_max):
+        strays = self._store.strays(now, self._chore_max)
+        for stray in strays:
             run = stray.run
             if stray.resolvable:
                 why = f"a live node runs {run.target} now"
@@ -347,16 +348,17 @@ class Dispatcher:
             elif run.ready_at <= patient_until and self._began_at <= patient_until:
                 why = f"no live node can run {run.target}"
                 moves.append(Park(run_id=run.id, reason=why, event=self._event("run.parked", run, now, why)))
-        if moves:
-            answers = self._store.advance(moves)
-            parked = [
-                (f"is parked: {move.reason}", move.run_id)
-                for move, answer in zip(moves, answers, strict=True)
-                if isinstance(move, Park) and answer.answer is Answer.ACCEPTED
-            ]
-            self._metrics.count("onebeat_parked_total", amount=len(parked))
-            self._say(logging.ERROR, parked)
-        return STRAYS_EVERY
+        if not moves:
+            return STRAYS_EVERY
+        moved = [
+            move
+            for move, answer in zip(moves, self._store.advance(moves), strict=True)
+            if answer.answer is Answer.ACCEPTED
+        ]
+        parked = [(f"is parked: {move.reason}", move.run_id) for move in moved if isinstance(move, Park)]
+        self._metrics.count("onebeat_parked_total", amount=len(parked))
+        self._say(logging.ERROR, parked)
+        return AT_ONCE if moved and len(strays) == self._chore_max else STRAYS_EVERY
 
     def _broken(self, now: datetime) -> timedelta:
         """Set aside rows whose documents do not decode; and give those that could not be another try."""
@@ -364,7 +366,7 @@ class Dispatcher:
         self._set_aside(
             [
                 (name, f"its stored documents do not decode: {what}")
-                for name, what in self._store.broken(self._batch_max)
+                for name, what in self._store.broken(self._chore_max)
             ]
         )
         return BROKEN_EVERY
@@ -376,7 +378,7 @@ class Dispatcher:
             self._purge_at = now + PURGE_EVERY * (zlib.crc32(self._holder.encode()) / 2**32)
         if now < self._purge_at:
             return self._purge_at - now
-        purged = self._store.purge(now, self._batch_max, self._purge_from)
+        purged = self._store.purge(now, self._chore_max, self._purge_from)
         self._purge_from = purged.next_id or 0
         pause = PURGE_EVERY if purged.next_id is None else PURGE_PAUSE
         self._purge_at = now + pause

@@ -137,7 +137,7 @@ TARGETS_UNFINISHED = """SELECT DISTINCT target_id FROM onebeat_runs
 READY_TARGET = """SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id >= ?
     ORDER BY target_id LIMIT 1"""
 READY_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ?"
-PARKED_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state <> 'ready' AND r.state = 'parked'"
+PARKED_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'parked' AND r.target_id = ?"
 HELD = "SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1"
 STATES_COUNT = """SELECT state, count(*) FROM onebeat_runs WHERE state <> 'ready' GROUP BY state
     UNION ALL SELECT 'ready', count(*) FROM onebeat_runs WHERE state = 'ready'"""
@@ -394,20 +394,20 @@ class SqlReader:
         def work(session: Session) -> list[Stray]:
             alive = [node_of(row) for row in session.rows(NODES_ALIVE, (micros(now),))]
             known = {target for node in alive for target in node.targets}
+            self._learn_targets(session)
             found = chain(self._unparked(session, known), self._homeless(session, known))
             return sorted(islice(found, limit), key=lambda stray: stray.run.id)
 
         return self._read(work)
 
     def _unparked(self, session: Session, known: set[str]) -> Iterator[Stray]:
-        for row in session.each(PARKED_RUNS):
-            run = self._run(session, row)
-            if run.target in known:
-                yield Stray(run=run, resolvable=True)
+        """Yield parked runs whose target somebody announces, found target by target."""
+        for target_id in sorted(id_ for id_, (_, key) in list(self._targets.items()) if key in known):
+            for row in session.each(PARKED_RUNS, (target_id,)):
+                yield Stray(run=self._run(session, row), resolvable=True)
 
     def _homeless(self, session: Session, known: set[str]) -> Iterator[Stray]:
         """Yield ready runs whose target nobody announces, found target by target."""
-        self._learn_targets(session)
         unknown = sorted(identity for identity, (_, key) in list(self._targets.items()) if key not in known)
         for target_id in ready_targets(session, unknown):
             for row in session.each(READY_RUNS, (target_id,)):

@@ -17,10 +17,11 @@ import apsw
 from onebeat.core.errors import StoreError, StoreUnsafe
 from onebeat.store.dialects import sqlite_file
 
-BUSY_NAP_S = 0.001
-BUSY_NAPS_MAX = 10_000
+BUSY_NAP_S = 0.0003
+BUSY_NAPS_MAX = 33_333
 """One wait for another process's transaction: 10 s in naps of equal length, so that who came late has no
-better chance than who waits longest, as it has with SQLite's own growing ones."""
+better chance than who waits longest, as it has with SQLite's own growing ones. The nap is shorter than the
+gap that a busy neighbour leaves between two transactions: a longer one sleeps through gap after gap."""
 
 READERS_KEPT = 4
 CHECKPOINT_PAGES = 4000

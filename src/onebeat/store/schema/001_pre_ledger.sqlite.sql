@@ -134,6 +134,7 @@ CREATE TABLE onebeat_runs (
 
 CREATE INDEX onebeat_runs_schedule ON onebeat_runs (schedule_id, slot);
 CREATE INDEX onebeat_runs_state ON onebeat_runs (state) WHERE state <> 'ready';
+CREATE INDEX onebeat_runs_parked ON onebeat_runs (target_id) WHERE state = 'parked';
 CREATE INDEX onebeat_runs_ready ON onebeat_runs (target_id, priority, ready_at, id) WHERE state = 'ready';
 CREATE INDEX onebeat_runs_watch ON onebeat_runs (watch_at) WHERE watch_at IS NOT NULL;
 
