@@ -37,13 +37,14 @@ class Life:
         self.trail: list[Change] = []
         self.tiles: list[Tile] = []
         self.now = NOON
+        self.held = False
         spec = interval(minutes=1, anchor=NOON) if trigger is None else trigger
         target = Target(kind="python", address="shop:close")
         definition = Definition(trigger=spec, target=target, policy=Policy(**{"overlap": "allow"} | policy))
         self.row = self._keep(create("a", definition, self.author()))
 
     def author(self) -> Author:
-        return Author(edit_id="e", cut_at=self.now, actor="ada")
+        return Author(edit_id="e", cut_at=self.now, actor="ada", held=self.held)
 
     def act(self, change: Callable[..., Edit], minutes: float, *more: Any) -> None:
         """Change the schedule at so many minutes after noon."""
@@ -229,6 +230,37 @@ def test_a_quarantined_stretch_is_owed_and_then_settled() -> None:
     life.settle(61)
 
     assert life.audit().right, life.audit().findings
+
+
+def test_what_was_owed_at_an_edit_under_a_hold_belongs_to_the_definition_that_settled_it() -> None:
+    life = lived(5)
+    life.held = True
+    five = replace(life.row.definition, trigger=cron("*/5 * * * *", zone="UTC"))
+    life.act(edit, 12.5, five)
+    assert life.audit(excuse="all firing is held").owed == 1  # 12:10
+    life.act(edit, 13.5, replace(five, trigger=interval(minutes=2, anchor=NOON)))
+    assert life.audit(excuse="all firing is held").right
+    life.held = False
+    life.settle(20)
+
+    report = life.audit()
+
+    assert report.right, report.findings
+    assert report.expected == 5 + 6  # each minute until 5; from 10 on 10, 12, 14, 16, 18, 20
+
+
+@pytest.mark.parametrize("change", [pause, delete])
+def test_what_is_owed_under_a_hold_and_will_never_fire_is_skipped(change: Callable[..., Edit]) -> None:
+    life = lived(5)
+    life.held = True
+    life.act(change, 9.5)
+    life.held = False
+    life.act(resume if change is pause else delete, 12.5)
+
+    report = life.audit()
+
+    assert report.right, report.findings
+    assert report.skipped == ({"paused": 7} if change is pause else {"deleted": 4})
 
 
 def test_a_window_within_a_fold_is_judged_by_the_whole_tile() -> None:

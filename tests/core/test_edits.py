@@ -34,6 +34,11 @@ def by(cut_at: datetime, reason: str = "") -> edits.Author:
     return edits.Author(edit_id=f"e{cut_at:%H%M%S%f}", cut_at=cut_at, actor="ada", reason=reason)
 
 
+def held(cut_at: datetime, reason: str = "") -> edits.Author:
+    """Return an author who found a hold in force."""
+    return msgspec.structs.replace(by(cut_at, reason), held=True)
+
+
 def definition(trigger: TriggerSpec = EVERY_MINUTE, **policy: object) -> Definition:
     return Definition(trigger=trigger, target=BODY, policy=Policy(**policy))  # type: ignore[arg-type]  # by test
 
@@ -299,3 +304,101 @@ def test_skip_next_of_a_schedule_that_has_ended_is_refused() -> None:
 
     with pytest.raises(InvalidInput, match="no further occurrence"):
         edits.skip_next(row, Load(), by(T0 + HOUR))
+
+
+# --- under a hold -----------------------------------------------------------------------------------
+
+
+def test_an_edit_under_a_hold_fires_nothing_and_the_new_definition_meets_what_is_owed() -> None:
+    row = created(definition())
+    cut = T0 + timedelta(minutes=3, seconds=30)
+
+    edit = edits.edit(row, Load(), definition(catch_up="all", overlap=Overlap.ALLOW), held(cut))
+    released = decide.settle(edits.owing_of(edit.after, Load()), cut)
+
+    assert edit.settlements == ()
+    assert edit.boundary_at == edit.after.settled_until == T0 + MINUTE - decide.MICROSECOND
+    assert edit.after.next_at == T0 + MINUTE
+    assert [tile.last_at for tile in released.settlements] == [T0 + n * MINUTE for n in (1, 2, 3)]
+    assert all(tile.run is not None for tile in released.settlements)
+
+
+def test_an_edit_under_a_hold_does_not_make_the_new_definition_owe_what_was_before_it() -> None:
+    row = created(definition(interval(days=1, anchor=T0)))
+    cut = T0 + timedelta(hours=5, minutes=30)
+
+    nothing_owed = edits.edit(row, Load(), definition(EVERY_HOUR), held(cut))
+    next_day = edits.edit(row, Load(), definition(EVERY_HOUR), held(cut + 24 * HOUR))
+
+    assert nothing_owed.after.next_at == T0 + 6 * HOUR
+    assert next_day.after.next_at == T0 + 24 * HOUR
+
+
+def test_a_second_edit_under_the_same_hold_leaves_the_mark_as_well() -> None:
+    first = edits.edit(created(definition()), Load(), definition(EVERY_HOUR), held(T0 + 2 * HOUR))
+    second = edits.edit(first.after, Load(), definition(), held(T0 + 3 * HOUR))
+
+    assert second.settlements == ()
+    assert second.boundary_at < second.after.next_at == T0 + HOUR  # type: ignore[operator]  # it has one
+
+
+def test_a_shrinking_spread_under_a_hold_leaves_what_it_jumps_over_to_the_new_definition() -> None:
+    row = created(definition(EVERY_MINUTE, spread=timedelta(minutes=37), overlap=Overlap.ALLOW))
+    offset = decide.offset_of("demo", row.definition.policy)
+
+    edit = edits.edit(row, Load(), definition(overlap=Overlap.ALLOW), held(T0 + 10 * MINUTE))
+
+    assert edit.settlements == ()
+    assert row.next_at is not None
+    assert edit.after.next_at == row.next_at - offset
+
+
+def test_a_growing_spread_under_a_hold_never_moves_the_mark_past_what_is_owed() -> None:
+    row = created(definition())
+    wanted = definition(spread=timedelta(minutes=37))
+    offset = decide.offset_of("demo", wanted.policy)
+
+    edit = edits.edit(row, Load(), wanted, held(T0 + 2 * MINUTE))
+
+    assert edit.boundary_at == row.settled_until
+    assert edit.after.next_at == T0 + MINUTE + offset
+
+
+def test_a_pause_under_a_hold_covers_what_is_owed_as_well() -> None:
+    paused = edits.pause(created(definition()), Load(), held(T0 + 5 * MINUTE))
+
+    resumed = edits.resume(paused.after, Load(), by(T0 + HOUR))
+
+    assert paused.settlements == ()
+    assert reasons(resumed) == [(Reason.PAUSED, 60)]
+
+
+def test_what_a_pause_covered_stays_skipped_though_it_ends_under_a_hold() -> None:
+    paused = edits.pause(created(definition()), Load(), by(T0))
+
+    resumed = edits.resume(paused.after, Load(), held(T0 + HOUR))
+
+    assert reasons(resumed) == [(Reason.PAUSED, 60)]
+    assert resumed.after.next_at == T0 + HOUR + MINUTE
+
+
+def test_what_is_owed_when_a_schedule_is_deleted_under_a_hold_is_skipped_and_says_so() -> None:
+    edit = edits.delete(created(definition()), Load(), held(T0 + HOUR))
+
+    assert reasons(edit) == [(Reason.DELETED, 60)]
+    assert edit.boundary_at == T0 + HOUR
+    assert edit.cancel_waiting
+
+
+def test_skip_next_under_a_hold_skips_what_is_still_to_come() -> None:
+    edit = edits.skip_next(created(definition()), Load(), held(T0 + timedelta(minutes=3, seconds=30)))
+
+    assert edit.after.skips == (T0 + 4 * MINUTE,)
+    assert edit.after.next_at == T0 + MINUTE
+
+
+def test_creating_under_a_hold_asks_for_its_run_and_owes_nothing() -> None:
+    edit = edits.create("demo", definition(), held(T0), run_now=True)
+
+    assert len(edit.requests) == 1
+    assert not edit.fires

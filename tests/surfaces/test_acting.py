@@ -317,6 +317,54 @@ def test_a_hold_stops_all_firing_and_what_was_owed_meets_catch_up(onebeat: Virtu
     assert onebeat.release() is None
 
 
+def test_an_edit_under_a_hold_fires_nothing_and_the_new_definition_meets_what_is_owed(town: Town) -> None:
+    beat = town.app()
+    beat.schedules.put("a", interval(minutes=1, anchor=at(12)), close)
+    beat.hold("it mails everybody")
+    town.clock.advance(10 * MINUTE)
+
+    after = beat.schedules.edit("a", trigger=interval(minutes=5, anchor=at(12))).schedule
+
+    assert after.next_at == at(12, 5)
+    assert beat.runs.list() == []
+    assert beat.audit().right
+
+
+def test_an_edit_that_a_hold_overtakes_is_decided_again_without_firing(town: Town) -> None:
+    beat = town.app()
+    beat.schedules.put("a", interval(minutes=1, anchor=at(12)), close)
+    town.clock.advance(10 * MINUTE)
+    meddled = town.meddled("put", lambda: beat.hold("stop") and None)
+
+    after = meddled.schedules.edit("a", title="mended").schedule
+
+    assert after.next_at == at(12, 1)
+    assert beat.runs.list() == []
+
+
+def test_an_edit_that_a_release_overtakes_leaves_what_was_owed_to_the_new_definition(town: Town) -> None:
+    beat = town.app()
+    beat.schedules.put("a", interval(minutes=1, anchor=at(12)), close)
+    beat.hold("stop")
+    town.clock.advance(10 * MINUTE)
+    meddled = town.meddled("put", lambda: beat.release() and None)
+
+    after = meddled.schedules.edit("a", title="mended").schedule
+
+    assert (after.definition.title, after.next_at) == ("mended", at(12, 1))
+    assert beat.runs.list() == []
+
+
+def test_what_a_person_asks_for_starts_under_a_hold(town: Town) -> None:
+    beat = town.app()
+    beat.hold("stop")
+    beat.schedules.put("a", HOURLY, close, run_now=True, overlap="allow")
+
+    beat.runs.request("a")
+
+    assert len(beat.runs.list(states=["ready"])) == 2
+
+
 # --- what a person should know ---------------------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
 """What all parts of the app share: the store, opened when first needed; the zone; who acts, and how.
 
 Acting is read, decide, commit. ``act`` reads a row, has a pure function decide, and puts the edit; a stale
-answer means that somebody was in between, and it reads and decides again. One edit id serves all tries, so
-dying anywhere leaves either the whole change or none of it.
+answer means that somebody was in between, or that a hold came, and it reads and decides again. One edit id
+serves all tries, so dying anywhere leaves either the whole change or none of it.
 """
 
 import getpass
@@ -132,13 +132,15 @@ class Desk:
     # --- acting ---
 
     def author(self, reason: str = "", edit_id: str | None = None) -> Author:
-        """Return who acts now, with the store's clock as the cut."""
+        """Return who acts now, with the store's clock as the cut; it knows whether a hold is in force."""
+        cut = self.store.now()
         return Author(
             edit_id=edit_id or uuid4().hex,
-            cut_at=self.store.now(),
+            cut_at=cut,
             actor=self.actor,
             reason=reason,
             tz_version=tz_version(),
+            held=self.store.held() is not None,  # after the cut: see Author
         )
 
     def act(

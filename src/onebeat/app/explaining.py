@@ -22,6 +22,7 @@ RULES = {
     "queue_full": "its overlap queue held as many runs as queue_max allows",
     "replaced": "overlap='cancel_running' gave its place to a newer occurrence of the same moment",
     "skip_next": "a person had asked to skip it",
+    "deleted": "it was owed under a hold when the schedule was deleted",
     "edited": "an edit of the spread moved past it, and the new definition does not have it",
 }
 

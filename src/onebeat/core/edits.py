@@ -5,9 +5,14 @@ follows the new one. So each change first settles what the old definition owed a
 as a dispatcher, and then moves the mark to the *boundary*, max(mark, cut − new offset). A shrinking offset
 jumps over old occurrences that were not due yet: they are settled here too, fired if the new definition has
 them as well, else skipped (edited).
+
+Under a hold nothing may fire, and whoever stopped everything in order to mend a schedule wants the mended
+one to meet what is owed. So the boundary of a change under a hold lies right before the first occurrence that
+is owed: the new definition has the rest, and meets it with its own catch-up after the release. A delete has
+no successor: what is owed then is skipped (deleted). What a pause covers is settled as ever, firing nothing.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -35,13 +40,18 @@ FIRST_INSTANT = datetime.min.replace(tzinfo=UTC)
 
 
 class Author(Noun, frozen=True, kw_only=True):
-    """Who changes a schedule, when by the store's clock, and why. ``edit_id`` makes a repetition harmless."""
+    """Who changes a schedule, when by the store's clock, and why. ``edit_id`` makes a repetition harmless.
+
+    ``held`` says that a hold was in force, looked for after the clock had been read for the cut: what had
+    not been settled at the cut is under it.
+    """
 
     edit_id: str
     cut_at: datetime
     actor: str = ""
     reason: str = ""
     tz_version: str = ""
+    held: bool = False
 
 
 class Declared(Noun, frozen=True, kw_only=True):
@@ -186,7 +196,9 @@ def skip_next(schedule: Schedule, load: Load, author: Author) -> Edit:
     """
     changed = _changed(schedule, load, schedule, author, "schedule.skip_next")
     trigger = build(schedule.definition.trigger)
-    following = trigger.after(changed.boundary_at)
+    # Under a hold the boundary stays behind; what is to be skipped is still ahead.
+    ahead = changed.cut_at - offset_of(schedule.name, schedule.definition.policy)
+    following = trigger.after(max(changed.boundary_at, ahead))
     while following is not None and following in changed.after.skips:
         following = trigger.after(following)
     if following is None:
@@ -201,28 +213,41 @@ def skip_next(schedule: Schedule, load: Load, author: Author) -> Edit:
 
 
 def _changed(schedule: Schedule, load: Load, after: Schedule, author: Author, action: str) -> Edit:
-    """Settle under the old row up to the cut, then stand the new row on the boundary."""
+    """Settle under the old row up to the cut, as far as a hold lets it; stand the new row on the boundary."""
     cut = max(author.cut_at, schedule.cut_at)
     old_offset = offset_of(schedule.name, schedule.definition.policy)
     offset = offset_of(schedule.name, after.definition.policy)
     owing = owing_of(schedule, load)
+    held = author.held and schedule.paused is None
+    done, until = Tiled(), cut - offset
     if schedule.quarantined is not None or schedule.deleted:
         return _unsettled(schedule, after, author, action)
     try:
         trigger = build(schedule.definition.trigger)
-        done = tile(owing, trigger, old_offset, cut)
+        if not held:
+            done = tile(owing, trigger, old_offset, cut)
+        elif after.deleted:
+            done = _dropped(owing, trigger, old_offset, cut)
+        elif (first := trigger.after(schedule.settled_until)) is not None:
+            until = min(until, first - MICROSECOND)
     except Exception:  # noqa: BLE001 - whatever a broken trigger raises, what it owes waits for the new one
         return _unsettled(schedule, after, author, action)
     mark = _mark(schedule, done)
-    if offset < old_offset:
+    if offset < old_offset and not held:
         excluded = _jumped(
             trigger, build(after.definition.trigger), max(mark, cut - old_offset), cut - offset
         )
         rest = _replace(owing, policy=after.definition.policy, settled_until=mark, load=done.load)
         more = tile(rest, trigger, offset, cut, excluded)
         done = Tiled(done.settlements + more.settlements, more.load, done.cancel_older or more.cancel_older)
-    boundary = max(_mark(schedule, done), cut - offset)
+    boundary = max(_mark(schedule, done), until)
     return _edit(schedule, after, author, action, cut=cut, boundary=boundary, done=done)
+
+
+def _dropped(owing: Owing, trigger: Trigger, offset: timedelta, cut: datetime) -> Tiled:
+    """Return what is owed at the cut as one range that nothing will fire any more."""
+    owed = tile(_replace(owing, paused=True), trigger, offset, cut)
+    return Tiled(tuple(_replace(each, reason=Reason.DELETED) for each in owed.settlements), owed.load)
 
 
 def _mark(schedule: Schedule, done: Tiled) -> datetime:

@@ -96,6 +96,7 @@ class Reason(StrEnum):
     REPLACED = "replaced"  # cancel_running: a newer occurrence of the same settlement took its place
     SKIP_NEXT = "skip_next"
     EDITED = "edited"  # an edit of the spread jumped over it, and the new definition has it not
+    DELETED = "deleted"  # owed under a hold when the schedule was deleted: nothing is left that could meet it
     FOLDED = "folded"
 
 

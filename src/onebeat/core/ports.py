@@ -115,6 +115,11 @@ class Edit(Noun, frozen=True, kw_only=True):
     actor: str = ""
     reason: str = ""
 
+    @property
+    def fires(self) -> bool:
+        """Whether occurrences fire with it, which a hold forbids. Runs that were asked for do not count."""
+        return any(tile.run is not None for tile in self.settlements)
+
 
 class PutAnswer(Noun, frozen=True, kw_only=True):
     """``schedule`` is the row as committed (accepted, repeated), or as it stands (stale; None: no row).
@@ -370,8 +375,9 @@ class Ledger(Protocol):
 
         For each edit, in id order: the row must have ``expected_version`` (0: no row of that name); the cut
         must be at or before the store's clock (or the row's last cut, if the clock went back) and younger
-        than CUT_AGE_MAX; then the row, the settlements' runs and events, the requests, the trail entry and
-        the event of ``action`` appear together. Waiting runs are promoted into slots that the change frees.
+        than CUT_AGE_MAX; no hold is in force if it ``fires``; then the row, the settlements' runs and events,
+        the requests, the trail entry and the event of ``action`` appear together. Waiting runs are promoted
+        into slots that the change frees.
         An edit id that the trail already holds is REPEATED and returns what was committed then; anything
         else that does not fit is STALE and changes nothing. Answers come in the batch's order. A batch with
         the same schedule twice raises ValueError.
@@ -381,8 +387,8 @@ class Ledger(Protocol):
         """Stop all firing, or (None) let it go on; return what was in force before. Writes an event.
 
         Holding what is held, or releasing what is not, changes nothing, as does an ``edit_id`` seen before,
-        which returns what it returned then. Settles already committed stand. The events are ``firing.held``
-        and ``firing.released``.
+        which returns what it returned then. Settles already committed stand. What people ask for starts all
+        the same. The events are ``firing.held`` and ``firing.released``.
         """
 
     def due(self, now: datetime, limit: int, share: Share | None = None) -> Due:

@@ -94,7 +94,8 @@ class MemoryStore(MemoryPurge):
         latest = now if row is None else max(now, row.cut_at)
         fits = edit.expected_version == (0 if row is None else row.version)
         fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
-        return None if fits and fresh else PutAnswer(answer=Answer.STALE, schedule=row)
+        stopped = edit.fires and self._hold is not None
+        return None if fits and fresh and not stopped else PutAnswer(answer=Answer.STALE, schedule=row)
 
     def _put(self, edit: Edit, now: datetime) -> PutAnswer:
         row = self._row(edit.after.name)

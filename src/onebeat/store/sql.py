@@ -140,7 +140,8 @@ class SqlStore(SqlPurge):
         # The clock may have gone back since the last cut; cuts do not.
         latest = now if row is None else max(now, row.cut_at)
         fits = edit.expected_version == (0 if row is None else row.version)
-        if not (fits and edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX):
+        fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
+        if not fits or not fresh or (edit.fires and self._held(session) is not None):
             return PutAnswer(answer=Answer.STALE, schedule=row)
         if row is not None:
             self._settle_old(session, edit, row, now)

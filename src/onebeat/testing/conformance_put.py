@@ -388,6 +388,50 @@ class PutSuite(Stage):
 
         assert book.finish(run).answer is Answer.ACCEPTED
 
+    def test_an_edit_that_fires_is_stale_under_a_hold_and_changes_nothing(self, book: Book) -> None:
+        row = book.create()
+        at = book.clock.advance(MINUTE)
+        edit = book.change(row, book.fired(row, at))
+        book.store.hold(Hold(since_at=at), "h1")
+        before = book.picture()
+
+        answer = book.put(edit)
+
+        assert (answer.answer, answer.schedule) == (Answer.STALE, row)
+        assert book.picture() == before
+        book.store.hold(None, "h2")
+        assert book.put(edit).answer is Answer.ACCEPTED
+
+    def test_an_edit_that_fires_nothing_may_be_made_under_a_hold(self, book: Book) -> None:
+        row = book.create()
+        at = book.clock.advance(MINUTE)
+        book.store.hold(Hold(since_at=at), "h1")
+
+        left = book.accept(book.change(row, settled_until=row.settled_until, next_at=at, paused="mine"))
+        skipped = book.accept(book.change(left, book.skipped(left, at)))
+
+        assert (left.settled_until, left.next_at) == (row.settled_until, at)
+        assert skipped.settled_until == at
+        assert book.states() == {}
+
+    def test_an_edit_that_fired_before_a_hold_is_still_a_repetition_under_it(self, book: Book) -> None:
+        row = book.create()
+        edit = book.change(row, book.fired(row, book.clock.advance(MINUTE)))
+        book.accept(edit)
+        book.store.hold(Hold(since_at=book.now), "h1")
+
+        assert book.put(edit).answer is Answer.REPEATED
+
+    def test_what_people_ask_for_starts_under_a_hold(self, book: Book) -> None:
+        book.store.hold(Hold(since_at=book.now), "h1")
+        edit = book.creation("a")
+        asked = book.asked(edit.after, "created")
+
+        row = book.accept(replace(edit, requests=(asked,)))
+        book.request("a", "k")
+
+        assert len(book.states(row.name)) == 2
+
     # --- requests of a stale row ---
 
     def test_a_request_against_a_tombstone_read_too_early_is_stale(self, book: Book) -> None:

@@ -107,6 +107,7 @@ class Evidence:
         self.reported: dict[str, int] = {}  # attempts that a holder reported, and that will be repeated
         self.cancelled: set[str] = set()
         self.held: Hold | None = None
+        self._released_at: datetime | None = None  # the latest instant that the clock had shown by then
         self.effects: dict[tuple[str, int], Effect] = {}
         self.purged = 0  # runs that a purge may have taken
         self.buried: set[int] = set()
@@ -242,7 +243,13 @@ class Evidence:
         """Enter a hold or its end, unless it is a repetition."""
         if edit_id not in self._hold_edits:
             self._hold_edits.add(edit_id)
+            if wanted is None and self.held is not None:
+                self._released_at = self.clock_max
             self.held = wanted
+
+    def held_since(self, cut: datetime) -> bool:
+        """Return whether a hold is in force, or was at or after a cut that the store's clock gave."""
+        return self.held is not None or (self._released_at is not None and cut <= self._released_at)
 
     def took_purge(self, purged: Purged, tombstones: Iterable[Schedule]) -> None:
         """Enter a purge, and the tombstones that now answer for the rows that it took away."""

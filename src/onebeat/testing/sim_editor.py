@@ -77,7 +77,10 @@ class Editor(Node):
     # --- edits ---
 
     def _author(self, edit_id: str) -> edits.Author:
-        return edits.Author(edit_id=edit_id, cut_at=self._ledger.now(), actor=self.name, reason="as drawn")
+        """Read the clock, then the hold. Now and then look only at the clock: a hold came in between."""
+        cut = self._ledger.now()
+        held = self.world.draw.chance() < 0.8 and self._ledger.held() is not None
+        return edits.Author(edit_id=edit_id, cut_at=cut, actor=self.name, reason="as drawn", held=held)
 
     def _edit(self, name: str, change: Change) -> None:
         """Read, decide, commit; a loser reads again."""
