@@ -18,6 +18,7 @@ from bench.figure import Figure, Settings, ratios
 from bench.ledger import TARGET, url_of
 from onebeat.core import edits
 from onebeat.core.decide import settle
+from onebeat.core.messages import Claim, Done, Finish, Start
 from onebeat.core.model import (
     Definition,
     Outcome,
@@ -28,7 +29,7 @@ from onebeat.core.model import (
     micros,
     occurrence_stamp,
 )
-from onebeat.core.ports import Claim, Done, Finish, Start, Store
+from onebeat.core.ports import Store
 from onebeat.store.open import open_store
 
 SCHEDULES = 10_000

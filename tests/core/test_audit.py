@@ -16,8 +16,18 @@ from msgspec.structs import replace
 from onebeat.core.audit import PATIENCE, Audited, Evidence, audit, lateness
 from onebeat.core.decide import settle
 from onebeat.core.edits import Author, create, delete, edit, owing_of, pause, quarantine, resume, skip_next
-from onebeat.core.model import Definition, Load, Policy, Run, RunState, Schedule, Target, TriggerSpec
-from onebeat.core.ports import Change, Edit, Settlement, Summary, Tile
+from onebeat.core.messages import Change, Edit, Summary, Tile
+from onebeat.core.model import (
+    Definition,
+    Load,
+    Policy,
+    Run,
+    RunState,
+    Schedule,
+    Settlement,
+    Target,
+    TriggerSpec,
+)
 from onebeat.core.triggers import cron, interval
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

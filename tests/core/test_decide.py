@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from onebeat.core import decide
 from onebeat.core.errors import Refused
+from onebeat.core.messages import Done, Retry
 from onebeat.core.model import (
     CatchUp,
     Decision,
@@ -29,7 +30,6 @@ from onebeat.core.model import (
     Target,
     TriggerSpec,
 )
-from onebeat.core.ports import Done, Retry
 from onebeat.core.triggers.interval import interval
 from onebeat.core.triggers.registry import build
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from onebeat.core import decide, edits
 from onebeat.core.errors import InvalidInput, InvalidTrigger
+from onebeat.core.messages import Edit
 from onebeat.core.model import (
     Definition,
     Load,
@@ -20,7 +21,6 @@ from onebeat.core.model import (
     Target,
     TriggerSpec,
 )
-from onebeat.core.ports import Edit
 from onebeat.core.triggers.interval import interval, once
 
 T0 = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 from tests.demo.virtual import START, World, effect, nothing, world
 
 from onebeat import interval
-from onebeat.core.ports import ScheduleQuery
+from onebeat.core.messages import ScheduleQuery
 from onebeat.demo import sabotage
 from onebeat.demo.expect import SECOND, Every, instant, micros
 from onebeat.demo.ledger import Ledger

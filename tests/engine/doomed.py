@@ -18,6 +18,7 @@ import apsw
 
 from onebeat.core import edits
 from onebeat.core.decide import admit
+from onebeat.core.messages import Answer, Cancel, Claim, Edit, Hold, Request
 from onebeat.core.model import (
     CatchUp,
     Definition,
@@ -28,7 +29,7 @@ from onebeat.core.model import (
     Target,
     TriggerSpec,
 )
-from onebeat.core.ports import Answer, Cancel, Claim, Edit, Hold, Request, Store
+from onebeat.core.ports import Store
 from onebeat.core.triggers.interval import interval
 from onebeat.engine.current import CurrentRun
 from onebeat.engine.dispatcher import Dispatcher

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from onebeat.core import edits
 from onebeat.core.errors import StoreUnavailable, TargetNotFound
+from onebeat.core.messages import Cancel, Claimed, EventQuery, Note, Report, Request, RunQuery
 from onebeat.core.model import Definition, Event, Outcome, Policy, Run, RunState, Target, TriggerSpec
-from onebeat.core.ports import Cancel, Claimed, EventQuery, Note, Report, Request, RunQuery
 from onebeat.core.triggers.interval import interval
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.metrics import Metrics

@@ -12,8 +12,8 @@ from tests.engine.lab import START, Lab, Node, seconds
 
 from onebeat.core import edits
 from onebeat.core.errors import StoreUnavailable
+from onebeat.core.messages import Hold, Sent, Settled, Share
 from onebeat.core.model import Decision, OnLost, Owing, RunState
-from onebeat.core.ports import Hold, Sent, Settled, Share
 from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine import dispatcher as module

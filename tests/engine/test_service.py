@@ -16,8 +16,8 @@ from tests.engine.lab import Flaky, seconds
 
 from onebeat.core import edits
 from onebeat.core.errors import StoreUnavailable
+from onebeat.core.messages import EventQuery, RunQuery
 from onebeat.core.model import Definition, RunState, Target, TriggerSpec
-from onebeat.core.ports import EventQuery, RunQuery
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.executors.python import PythonExecutor

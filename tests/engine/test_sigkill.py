@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from tests.engine.doomed import BEGIN, LEASE, SECOND, Death, Outside, engine, live, prepare
 
+from onebeat.core.messages import EventQuery, RunQuery, ScheduleQuery
 from onebeat.core.model import UNFINISHED, OnLost, Outcome
-from onebeat.core.ports import EventQuery, RunQuery, ScheduleQuery, Store
+from onebeat.core.ports import Store
 from onebeat.store.open import open_store
 from onebeat.testing.checkers import Watch
 from onebeat.testing.clock import VirtualClock

@@ -10,8 +10,8 @@ import pytest
 from tests.engine.lab import START, Lab, Node, seconds
 
 from onebeat.core.errors import StoreUnavailable, TargetNotFound
+from onebeat.core.messages import LogLine
 from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
-from onebeat.core.ports import LogLine
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine import worker as module
 from onebeat.engine.repertoire import AGAIN_MAX

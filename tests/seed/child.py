@@ -20,7 +20,7 @@ from tests.seed.cluster import BODY, HOUR, T0, Cluster, Play, every, ledger_at
 
 from onebeat import Conflict, CurrentRun, Onebeat, interval
 from onebeat.core.decide import settle
-from onebeat.core.ports import Settled
+from onebeat.core.messages import Settled
 from onebeat.testing.clock import VirtualClock
 from onebeat.testing.faults import Moment
 

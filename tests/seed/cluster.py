@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from onebeat import Onebeat
 from onebeat.core.errors import TargetNotFound
+from onebeat.core.messages import Claimed, EventQuery, Note, Report, RunQuery, Tile
 from onebeat.core.model import Event, Json, Outcome, Run, RunState, Schedule, Target, TriggerSpec
-from onebeat.core.ports import Claimed, Clock, EventQuery, Note, Report, RunQuery, Store, Tile
+from onebeat.core.ports import Clock, Store
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import CurrentRun
 from onebeat.engine.dispatcher import Dispatcher

@@ -11,8 +11,9 @@ from tests.seed.cluster import BODY, HOUR, MINUTE, SECOND, T0, Cluster, every, l
 
 from onebeat import Definition
 from onebeat.core.decide import settle
+from onebeat.core.messages import Claim, Claimed
 from onebeat.core.model import Policy
-from onebeat.core.ports import Claim, Claimed, Store
+from onebeat.core.ports import Store
 
 pytestmark = pytest.mark.slow
 

@@ -28,8 +28,8 @@ from tests.seed.processes import together
 
 from onebeat import Conflict, Definition, Onebeat, interval
 from onebeat.core import edits
+from onebeat.core.messages import Answer, Edit
 from onebeat.core.model import Load, Policy, Schedule, TriggerSpec
-from onebeat.core.ports import Answer, Edit
 from onebeat.testing.faults import Moment, hooked
 
 pytestmark = pytest.mark.slow

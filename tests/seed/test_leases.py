@@ -11,8 +11,7 @@ import pytest
 from tests.seed.cluster import HOUR, MINUTE, SECOND, T0, Cluster, Play, every, ledger_at
 
 from onebeat import CurrentRun, Onebeat
-from onebeat.core.model import Outcome, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Claim,
@@ -24,6 +23,7 @@ from onebeat.core.ports import (
     Renew,
     Start,
 )
+from onebeat.core.model import Outcome, Run, RunState
 from onebeat.engine.dispatcher import OVERTAKEN_EVERY
 from onebeat.engine.executors.python import PythonExecutor
 from onebeat.engine.presence import Presence

@@ -22,8 +22,8 @@ from onebeat import CurrentRun, Definition
 from onebeat.core import codec
 from onebeat.core.decide import settle
 from onebeat.core.errors import StoreUnavailable
+from onebeat.core.messages import Claim
 from onebeat.core.model import Policy, RunState
-from onebeat.core.ports import Claim
 from onebeat.core.triggers import registry
 from onebeat.engine.dispatcher import POLL
 from onebeat.store.dialects import sqlite

@@ -12,8 +12,7 @@ import pytest
 from tests.seed.cluster import HOUR, MINUTE, SECOND, T0, Cluster, Play, every
 
 from onebeat import CurrentRun
-from onebeat.core.model import FINISHED, Outcome, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Cancel,
@@ -33,6 +32,7 @@ from onebeat.core.ports import (
     Start,
     Unpark,
 )
+from onebeat.core.model import FINISHED, Outcome, Run, RunState
 
 pytestmark = pytest.mark.slow
 

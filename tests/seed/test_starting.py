@@ -16,8 +16,8 @@ from tests.seed.cluster import BODY, DAY, HOUR, MINUTE, SECOND, Cluster, Play, e
 from tests.seed.processes import TOP, children, let_go
 
 from onebeat import Onebeat, interval
+from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Node, RunState
-from onebeat.core.ports import ScheduleQuery
 from onebeat.engine.clock import SystemClock
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ import pytest
 from tests.store.sqlite_place import by_hand, connected, dialect_of, opened_at, python
 
 from onebeat.core.errors import StoreError, StoreUnavailable, StoreUnsafe
+from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Overlap
-from onebeat.core.ports import ScheduleQuery
 from onebeat.store.dialects import sqlite, sqlite_connections, sqlite_file
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.sql import SqlStore
@@ -351,7 +351,7 @@ def test_a_process_killed_within_a_transaction_leaves_nothing_and_holds_nothing(
 
 FORKED = """
 import os, sys
-from onebeat.core.ports import ScheduleQuery
+from onebeat.core.messages import ScheduleQuery
 from onebeat.store.open import open_store
 from onebeat.testing.clock import VirtualClock
 from onebeat.testing.conformance_stage import Book

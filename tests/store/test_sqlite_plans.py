@@ -10,8 +10,8 @@ import apsw
 import pytest
 from tests.store.sqlite_place import dialect_of
 
+from onebeat.core.messages import RunQuery
 from onebeat.core.model import RunState
-from onebeat.core.ports import RunQuery
 from onebeat.store import sql, sql_purge, sql_reader, sql_runs
 from onebeat.store.open import open_store
 from onebeat.store.sql import SqlStore

@@ -10,8 +10,8 @@ import pytest
 from tests.store.sqlite_place import by_hand, dialect_of, opened_at
 
 from onebeat.core.errors import BrokenDocument, StoreError
+from onebeat.core.messages import RunQuery, ScheduleQuery
 from onebeat.core.model import Overlap, Target
-from onebeat.core.ports import RunQuery, ScheduleQuery
 from onebeat.store import sql_purge, sql_reader
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock

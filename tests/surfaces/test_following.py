@@ -10,8 +10,8 @@ from tests.surfaces.stage import Town, close
 
 from onebeat import Event, InvalidInput, interval
 from onebeat.app.following import TRIES_MAX, Follower
+from onebeat.core.messages import EventQuery
 from onebeat.core.model import Node
-from onebeat.core.ports import EventQuery
 from onebeat.store.memory import MemoryStore
 
 

@@ -12,8 +12,8 @@ from onebeat.core import edits
 from onebeat.core.definition import address_of, call, checked_definition, define
 from onebeat.core.edits import Author, Declared
 from onebeat.core.errors import Conflict, InvalidInput
+from onebeat.core.messages import Answer, Edit, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Schedule, Target, TriggerSpec, checked_name
-from onebeat.core.ports import Answer, Edit, ScheduleQuery
 from onebeat.core.reconcile import Mode, Step, Verb, reconcile
 
 Function = TypeVar("Function", bound=Callable[..., Any])

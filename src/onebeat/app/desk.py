@@ -15,8 +15,9 @@ from uuid import uuid4
 
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, NotFound, Refused, near_miss, shown
+from onebeat.core.messages import Answer, Edit, EventQuery, PutAnswer, ScheduleQuery
 from onebeat.core.model import Event, Load, Noun, Schedule, checked_name
-from onebeat.core.ports import Answer, Clock, Edit, EventQuery, PutAnswer, ScheduleQuery, Store
+from onebeat.core.ports import Clock, Store
 from onebeat.core.triggers.walltime import checked_zone, tz_version
 
 TRIES_MAX = 20

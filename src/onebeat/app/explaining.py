@@ -7,8 +7,8 @@ from onebeat.app.desk import Desk
 from onebeat.core.decide import offset_of
 from onebeat.core.definition import zone_of
 from onebeat.core.errors import OnebeatError
+from onebeat.core.messages import Change, LogLine, Tile
 from onebeat.core.model import MICROSECOND, Noun, Run, Schedule, utc
-from onebeat.core.ports import Change, LogLine, Tile
 from onebeat.core.triggers import build
 from onebeat.core.triggers import zone as zone_info
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from onebeat.core.catalogue import EVENTS
 from onebeat.core.errors import InvalidInput, near_miss, shown
+from onebeat.core.messages import EventQuery, ScheduleQuery
 from onebeat.core.model import Event
-from onebeat.core.ports import EventQuery, ScheduleQuery, Store
+from onebeat.core.ports import Store
 
 Handler = Callable[[Event], Any]
 

@@ -23,8 +23,9 @@ from onebeat.app.schedules import Schedules
 from onebeat.app.targets import Targets
 from onebeat.core.definition import Options
 from onebeat.core.errors import InvalidInput, near_miss, shown
+from onebeat.core.messages import Hold, Share
 from onebeat.core.model import Definition, Json, Schedule, Target, TriggerSpec
-from onebeat.core.ports import Clock, Hold, Share, Store
+from onebeat.core.ports import Clock, Store
 from onebeat.core.reconcile import AT_START, Mode, Step
 
 if TYPE_CHECKING:

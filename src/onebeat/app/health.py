@@ -9,8 +9,8 @@ from onebeat._version import __version__
 from onebeat.app.desk import Desk
 from onebeat.core.catalogue import SETTINGS
 from onebeat.core.errors import near_miss
+from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Node, Noun
-from onebeat.core.ports import ScheduleQuery
 from onebeat.core.triggers import tz_version
 
 OFFSET_MAX = timedelta(seconds=1)

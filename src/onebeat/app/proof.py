@@ -10,8 +10,8 @@ from onebeat.app.desk import Desk
 from onebeat.core.audit import Audited, Evidence, Lateness, audit, lateness
 from onebeat.core.edits import FIRST_INSTANT
 from onebeat.core.errors import InvalidInput
+from onebeat.core.messages import RunQuery, ScheduleQuery
 from onebeat.core.model import Noun, Run, Schedule, utc
-from onebeat.core.ports import RunQuery, ScheduleQuery
 
 PAGE = 500
 TRIES_MAX = 5

@@ -9,6 +9,7 @@ from onebeat.app.desk import TRIES_MAX, Desk
 from onebeat.core.decide import admit
 from onebeat.core.definition import checked_key
 from onebeat.core.errors import InvalidInput, LimitExceeded, NotFound, Refused, near_miss, shown
+from onebeat.core.messages import Answer, Cancel, LogLine, Request, RunQuery
 from onebeat.core.model import (
     FINISHED,
     MICROSECOND,
@@ -25,7 +26,6 @@ from onebeat.core.model import (
     run_id,
     utc,
 )
-from onebeat.core.ports import Answer, Cancel, LogLine, Request, RunQuery
 from onebeat.core.triggers import build
 
 Rows: TypeAlias = list[Run]

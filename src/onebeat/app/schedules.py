@@ -13,8 +13,8 @@ from onebeat.core import edits
 from onebeat.core.definition import Options, address_of, checked_definition, define, policy_of, read_trigger
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, InvalidInput, Refused
+from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
-from onebeat.core.ports import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.reconcile import resolves
 from onebeat.core.triggers import build
 

@@ -10,7 +10,7 @@ import click
 from onebeat.cli.session import DurationType, Session, common, given
 from onebeat.cli.words import flat, span
 from onebeat.core.errors import InvalidInput, shown
-from onebeat.core.ports import Share
+from onebeat.core.messages import Share
 
 if TYPE_CHECKING:
     from onebeat.engine.service import Service

@@ -22,8 +22,8 @@ import msgspec
 from onebeat.core.decide import offset_of
 from onebeat.core.errors import InvalidTrigger
 from onebeat.core.matcher import matches
+from onebeat.core.messages import Change, Summary, Tile
 from onebeat.core.model import MICROSECOND, Noun, Run, Schedule, instant_text
-from onebeat.core.ports import Change, Summary, Tile
 
 PATIENCE = timedelta(minutes=1)
 """What is due for longer than this, while a dispatcher lives and nothing explains it, is a gap."""

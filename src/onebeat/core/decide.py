@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import NamedTuple, assert_never
 
 from onebeat.core.errors import Refused
+from onebeat.core.messages import Done, Retry, Verdict
 from onebeat.core.model import (
     MICROSECOND,
     CatchUp,
@@ -39,7 +40,6 @@ from onebeat.core.model import (
     Settlement,
     run_id,
 )
-from onebeat.core.ports import Done, Retry, Verdict
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import build
 

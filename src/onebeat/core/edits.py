@@ -19,6 +19,7 @@ import msgspec
 
 from onebeat.core.decide import Tiled, admit, due_after, offset_of, tile
 from onebeat.core.errors import InvalidInput, LimitExceeded
+from onebeat.core.messages import Edit
 from onebeat.core.model import (
     MICROSECOND,
     Definition,
@@ -30,7 +31,6 @@ from onebeat.core.model import (
     RunState,
     Schedule,
 )
-from onebeat.core.ports import Edit
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import anchored, build
 

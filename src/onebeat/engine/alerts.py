@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from onebeat.core.errors import BrokenDocument, NotFound
+from onebeat.core.messages import EventQuery, RunQuery
 from onebeat.core.model import UNFINISHED, Definition, Event, Policy, Run, RunState
-from onebeat.core.ports import Clock, EventQuery, RunQuery, Store
+from onebeat.core.ports import Clock, Store
 from onebeat.engine.attempt import run_event
 from onebeat.engine.metrics import Metrics
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from onebeat.core.messages import Retry, Verdict
 from onebeat.core.model import Event, Json, Outcome, Run, RunState, instant_text
-from onebeat.core.ports import Retry, Verdict
 
 
 def attempt_event(

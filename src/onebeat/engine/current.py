@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
+from onebeat.core.messages import Claimed, LogLine, Note
 from onebeat.core.model import Fold
-from onebeat.core.ports import Claimed, Clock, LogLine, Note
+from onebeat.core.ports import Clock
 from onebeat.core.triggers.registry import build
 
 LINE_CHARS_MAX = 8192

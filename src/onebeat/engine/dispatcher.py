@@ -22,11 +22,9 @@ from typing import assert_never
 from onebeat.core import edits
 from onebeat.core.decide import judge, settle
 from onebeat.core.errors import StoreUnavailable
-from onebeat.core.model import Decision, Event, Outcome, Owing, Run, instant_text
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
-    Clock,
     Expire,
     Lost,
     Overdue,
@@ -35,9 +33,10 @@ from onebeat.core.ports import (
     Resend,
     Settled,
     Share,
-    Store,
     Unpark,
 )
+from onebeat.core.model import Decision, Event, Outcome, Owing, Run, instant_text
+from onebeat.core.ports import Clock, Store
 from onebeat.core.triggers.registry import build
 from onebeat.engine.attempt import attempt_event, run_event
 from onebeat.engine.current import storable

@@ -20,8 +20,9 @@ from datetime import datetime, timedelta
 from queue import SimpleQueue
 
 from onebeat.core.errors import OnebeatError, StoreUnavailable
+from onebeat.core.messages import Share
 from onebeat.core.model import Event
-from onebeat.core.ports import Clock, Executor, Share, Store
+from onebeat.core.ports import Clock, Executor, Store
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import storable
 from onebeat.engine.dispatcher import Dispatcher

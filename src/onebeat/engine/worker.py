@@ -18,17 +18,14 @@ from msgspec.structs import replace
 
 from onebeat.core.decide import judge
 from onebeat.core.errors import StoreUnavailable
-from onebeat.core.model import Event, Outcome, Policy, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
     Claim,
     Claimed,
-    Clock,
     Done,
     EventQuery,
-    Executor,
     Finish,
     Note,
     Release,
@@ -36,9 +33,10 @@ from onebeat.core.ports import (
     Report,
     Retry,
     Start,
-    Store,
     Verdict,
 )
+from onebeat.core.model import Event, Outcome, Policy, Run, RunState
+from onebeat.core.ports import Clock, Executor, Store
 from onebeat.engine.attempt import attempt_event, refused_event
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence

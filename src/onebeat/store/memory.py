@@ -16,6 +16,21 @@ from msgspec.structs import replace
 
 from onebeat.core.codec import LOG_BYTES_MAX
 from onebeat.core.errors import StoreError
+from onebeat.core.messages import (
+    Advanced,
+    Answer,
+    AnyTransition,
+    Change,
+    Claim,
+    Claimed,
+    Edit,
+    Hold,
+    LogLine,
+    Note,
+    PutAnswer,
+    Request,
+    Settled,
+)
 from onebeat.core.model import (
     UNFINISHED,
     Decision,
@@ -28,23 +43,7 @@ from onebeat.core.model import (
     Settlement,
     micros,
 )
-from onebeat.core.ports import (
-    CUT_AGE_MAX,
-    Advanced,
-    Answer,
-    AnyTransition,
-    Change,
-    Claim,
-    Claimed,
-    Clock,
-    Edit,
-    Hold,
-    LogLine,
-    Note,
-    PutAnswer,
-    Request,
-    Settled,
-)
+from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.memory_purge import MemoryPurge
 from onebeat.store.moves import cancelled, leased, moved, too_late
 

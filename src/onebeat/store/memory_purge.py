@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from onebeat.core.messages import Change, Purged, Summary, Tile
 from onebeat.core.model import FINISHED, Event, Run, Schedule
-from onebeat.core.ports import Change, Purged, Summary, Tile
 from onebeat.store.memory_reader import MemoryReader
 
 ONE_OFF = "once"

@@ -7,21 +7,8 @@ from datetime import datetime
 from itertools import islice
 
 from onebeat.core.errors import NotFound
-from onebeat.core.model import (
-    LIVE,
-    Definition,
-    Event,
-    Load,
-    Node,
-    Owing,
-    Run,
-    RunState,
-    Schedule,
-    shard_of,
-)
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Change,
-    Clock,
     Due,
     EventQuery,
     Hold,
@@ -36,6 +23,19 @@ from onebeat.core.ports import (
     Summary,
     Tile,
 )
+from onebeat.core.model import (
+    LIVE,
+    Definition,
+    Event,
+    Load,
+    Node,
+    Owing,
+    Run,
+    RunState,
+    Schedule,
+    shard_of,
+)
+from onebeat.core.ports import Clock
 from onebeat.store.moves import IDLE, too_late
 
 

@@ -1,6 +1,6 @@
 """How a run moves: one transition on one run, decided from nothing but the two and the store's clock.
 
-This is the closed set of ports.py, in one exhaustive match, for every store that can hold a run row in its
+This is the closed set of messages.py, in one exhaustive match, for every store that can hold a run row in its
 hands while nobody else may change it. It reads and writes nothing.
 
     waiting ──(a slot is free)──► ready ◄──────────────── Resend ── sent
@@ -17,8 +17,7 @@ from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
-from onebeat.core.model import FINISHED, Outcome, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -39,6 +38,7 @@ from onebeat.core.ports import (
     Unpark,
     Verdict,
 )
+from onebeat.core.model import FINISHED, Outcome, Run, RunState
 
 IDLE = frozenset({RunState.WAITING, RunState.READY})
 """Where a run may expire."""

@@ -14,6 +14,7 @@ import msgspec
 
 from onebeat.core.codec import definition_from, from_text, policy_from, to_text, trigger_from
 from onebeat.core.errors import OnebeatError
+from onebeat.core.messages import Change, Hold
 from onebeat.core.model import (
     EPOCH,
     MICROSECOND,
@@ -26,7 +27,6 @@ from onebeat.core.model import (
     TriggerSpec,
     micros,
 )
-from onebeat.core.ports import Change, Hold
 from onebeat.store.dialects.protocol import Cell, Row
 
 BROKEN_TRIGGER = TriggerSpec(kind="broken")

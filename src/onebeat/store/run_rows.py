@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 
+from onebeat.core.messages import Done, Finish, Tile
 from onebeat.core.model import (
     LIVE,
     Event,
@@ -15,7 +16,6 @@ from onebeat.core.model import (
     RunState,
     Settlement,
 )
-from onebeat.core.ports import Done, Finish, Tile
 from onebeat.store.dialects.protocol import Cell, Row
 from onebeat.store.rows import instant_of, instant_or_none, json_of, json_text, micros_of, micros_or_none
 

@@ -15,6 +15,7 @@ from typing import NoReturn
 from msgspec.structs import replace
 
 from onebeat.core.codec import to_text
+from onebeat.core.messages import Answer, Edit, Hold, PutAnswer, Request, Settled
 from onebeat.core.model import (
     Decision,
     Definition,
@@ -28,15 +29,7 @@ from onebeat.core.model import (
     micros,
     shard_of,
 )
-from onebeat.core.ports import (
-    CUT_AGE_MAX,
-    Answer,
-    Edit,
-    Hold,
-    PutAnswer,
-    Request,
-    Settled,
-)
+from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
 from onebeat.store.rows import (
     CHANGED_SCHEDULE_COLUMNS,

@@ -11,8 +11,8 @@ from heapq import merge
 from itertools import islice
 from typing import NamedTuple
 
+from onebeat.core.messages import Purged
 from onebeat.core.model import micros
-from onebeat.core.ports import Purged
 from onebeat.store.dialects.protocol import Row, Session
 from onebeat.store.rows import DELETED, FIRST, instant_of, is_once, policy_of
 from onebeat.store.sql_runs import SqlRuns

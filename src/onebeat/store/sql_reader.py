@@ -8,8 +8,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from onebeat.core.errors import NotFound
-from onebeat.core.model import Definition, Event, Load, Node, Owing, Run, RunState, Schedule, micros
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Change,
     Due,
     EventQuery,
@@ -22,6 +21,7 @@ from onebeat.core.ports import (
     Summary,
     Tile,
 )
+from onebeat.core.model import Definition, Event, Load, Node, Owing, Run, RunState, Schedule, micros
 from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
 from onebeat.store.rows import (
     CHANGE_COLUMNS,

@@ -14,19 +14,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from onebeat.core.codec import LOG_BYTES_MAX
-from onebeat.core.model import (
-    FINISHED,
-    UNFINISHED,
-    Definition,
-    Event,
-    NewRun,
-    Outcome,
-    Run,
-    RunState,
-    Settlement,
-    micros,
-)
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -43,6 +31,18 @@ from onebeat.core.ports import (
     Release,
     Renew,
     Start,
+)
+from onebeat.core.model import (
+    FINISHED,
+    UNFINISHED,
+    Definition,
+    Event,
+    NewRun,
+    Outcome,
+    Run,
+    RunState,
+    Settlement,
+    micros,
 )
 from onebeat.store.dialects.protocol import Cell, Row, Session
 from onebeat.store.moves import cancelled, leased, moved

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import ClassVar, NamedTuple
 
-from onebeat.core.model import LIVE, Decision, Run, RunState, Schedule
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -22,9 +21,10 @@ from onebeat.core.ports import (
     Request,
     RunQuery,
     ScheduleQuery,
-    Store,
     Tile,
 )
+from onebeat.core.model import LIVE, Decision, Run, RunState, Schedule
+from onebeat.core.ports import Store
 from onebeat.testing.evidence import Effect, Evidence
 
 EVERYTHING = 1_000_000

@@ -8,22 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from onebeat.core.model import (
-    LIVE,
-    CatchUp,
-    Decision,
-    OnLost,
-    Outcome,
-    Policy,
-    Reason,
-    Run,
-    RunState,
-    Schedule,
-    Settlement,
-    instant_text,
-    micros,
-)
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -39,8 +24,23 @@ from onebeat.core.ports import (
     Request,
     Settled,
     Start,
-    Store,
 )
+from onebeat.core.model import (
+    LIVE,
+    CatchUp,
+    Decision,
+    OnLost,
+    Outcome,
+    Policy,
+    Reason,
+    Run,
+    RunState,
+    Schedule,
+    Settlement,
+    instant_text,
+    micros,
+)
+from onebeat.core.ports import Store
 from onebeat.testing.checker import Checker, Picture, picture
 from onebeat.testing.checkers_edits import EditsGovern
 from onebeat.testing.checkers_settling import NeverEarly, NoGap, SettledOnce

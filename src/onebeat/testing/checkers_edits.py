@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from onebeat.core.messages import Answer, Claimed, Edit, PutAnswer, Request
 from onebeat.core.model import MICROSECOND, Decision, Schedule, Settlement
-from onebeat.core.ports import CUT_AGE_MAX, Answer, Claimed, Edit, PutAnswer, Request
+from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.testing.checker import Checker, Picture
 from onebeat.testing.sums import expected
 

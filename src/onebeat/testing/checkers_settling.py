@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from onebeat.core.messages import Answer, Change, Claimed, Edit, PutAnswer
 from onebeat.core.model import Decision, NewRun, Overlap, Policy, Schedule, Settlement, instant_text
-from onebeat.core.ports import Answer, Change, Claimed, Edit, PutAnswer
 from onebeat.testing.checker import Checker, Picture
 from onebeat.testing.evidence import Effect, Evidence
 from onebeat.testing.sums import expected

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from onebeat.core.model import Outcome, Overlap, Reason, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Cancel,
@@ -23,6 +22,7 @@ from onebeat.core.ports import (
     Start,
     Unpark,
 )
+from onebeat.core.model import Outcome, Overlap, Reason, Run, RunState
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,

@@ -8,8 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from onebeat.core.codec import LOG_BYTES_MAX
-from onebeat.core.model import Event, Outcome, Overlap, Run, RunState, Target, micros
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Cancel,
     Finish,
     Guard,
@@ -22,6 +21,7 @@ from onebeat.core.ports import (
     Retry,
     Stray,
 )
+from onebeat.core.model import Event, Outcome, Overlap, Run, RunState, Target, micros
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,

@@ -10,8 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from onebeat.core.errors import StoreError
-from onebeat.core.model import Outcome, Overlap, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Cancel,
@@ -27,6 +26,7 @@ from onebeat.core.ports import (
     Sent,
     Start,
 )
+from onebeat.core.model import Outcome, Overlap, RunState
 from onebeat.testing.conformance_stage import (
     HOUR,
     MINUTE,

@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from onebeat.core.model import Event, Outcome, Overlap, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -27,6 +26,7 @@ from onebeat.core.ports import (
     Start,
     Unpark,
 )
+from onebeat.core.model import Event, Outcome, Overlap, Run, RunState
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,

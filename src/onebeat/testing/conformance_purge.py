@@ -3,15 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
+from onebeat.core.messages import Answer, LogLine, Note, Purged, ScheduleQuery, Tile
 from onebeat.core.model import Event, Overlap, Run, RunState, Schedule
-from onebeat.core.ports import (
-    Answer,
-    LogLine,
-    Note,
-    Purged,
-    ScheduleQuery,
-    Tile,
-)
 from onebeat.testing.conformance_stage import (
     DAY,
     EVERYTHING,

@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
+from onebeat.core.messages import Answer, Due, Hold, Request, ScheduleQuery
 from onebeat.core.model import Definition, Fold, Overlap, Reason, RunState, Target
-from onebeat.core.ports import CUT_AGE_MAX, Answer, Due, Hold, Request, ScheduleQuery
+from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.testing.conformance_stage import HOUR, MICROSECOND, MINUTE, SECOND, TARGET, Book, Stage, one
 
 

@@ -19,20 +19,9 @@ from typing import Any, Protocol
 import pytest
 from msgspec.structs import replace
 
+from onebeat.core.messages import Answer, AnyTransition, Done, Finish, Lost, Renew, Retry, RunQuery, Start
 from onebeat.core.model import EPOCH, NewRun, Outcome, Overlap, Owing, Run, RunState, Schedule, Target
-from onebeat.core.ports import (
-    Answer,
-    AnyTransition,
-    Clock,
-    Done,
-    Finish,
-    Lost,
-    Renew,
-    Retry,
-    RunQuery,
-    Start,
-    Store,
-)
+from onebeat.core.ports import Clock, Store
 from onebeat.testing.clock import NOON, VirtualClock
 from onebeat.testing.conformance_stage import EVERYTHING, HOUR, MINUTE, SECOND, TARGET, Book, Stage
 

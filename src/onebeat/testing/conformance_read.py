@@ -7,13 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from onebeat.core.errors import NotFound
+from onebeat.core.messages import Cancel, EventQuery, RunQuery, ScheduleQuery
 from onebeat.core.model import Event, Json, Overlap, Run, RunState
-from onebeat.core.ports import (
-    Cancel,
-    EventQuery,
-    RunQuery,
-    ScheduleQuery,
-)
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,

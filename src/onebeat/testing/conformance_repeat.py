@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from onebeat.core.errors import StoreUnavailable
+from onebeat.core.messages import Cancel, Hold, Note, Request, Start
 from onebeat.core.model import Overlap, RunState
-from onebeat.core.ports import Cancel, Hold, Note, Request, Start, Store
+from onebeat.core.ports import Store
 from onebeat.testing.conformance_stage import DAY, EVERYTHING, Book, Stage
 from onebeat.testing.faults import WRITING_VERBS, FailNth, hooked
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from onebeat.core.messages import Answer, Request, ScheduleQuery, Share
 from onebeat.core.model import Load, Overlap, Reason, RunState, shard_of
-from onebeat.core.ports import Answer, Request, ScheduleQuery, Share, Store
+from onebeat.core.ports import Store
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,

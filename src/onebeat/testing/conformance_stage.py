@@ -12,6 +12,21 @@ from typing import ClassVar, TypeVar
 import pytest
 from msgspec.structs import replace
 
+from onebeat.core.messages import (
+    Advanced,
+    Answer,
+    AnyTransition,
+    Claim,
+    Claimed,
+    Done,
+    Edit,
+    EventQuery,
+    Finish,
+    PutAnswer,
+    Request,
+    RunQuery,
+    ScheduleQuery,
+)
 from onebeat.core.model import (
     Decision,
     Definition,
@@ -32,23 +47,7 @@ from onebeat.core.model import (
     TriggerSpec,
     run_id,
 )
-from onebeat.core.ports import (
-    Advanced,
-    Answer,
-    AnyTransition,
-    Claim,
-    Claimed,
-    Clock,
-    Done,
-    Edit,
-    EventQuery,
-    Finish,
-    PutAnswer,
-    Request,
-    RunQuery,
-    ScheduleQuery,
-    Store,
-)
+from onebeat.core.ports import Clock, Store
 from onebeat.testing.clock import NOON, VirtualClock
 
 SECOND = timedelta(seconds=1)

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from onebeat.core.model import Outcome, Overlap, Run, RunState
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Cancel,
@@ -32,6 +31,7 @@ from onebeat.core.ports import (
     Start,
     Unpark,
 )
+from onebeat.core.model import Outcome, Overlap, Run, RunState
 from onebeat.testing.conformance_stage import (
     EVERYTHING,
     HOUR,

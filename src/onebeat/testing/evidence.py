@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from onebeat.core.model import Decision, Definition, NewRun, Outcome, Policy, RunState, Schedule, Settlement
-from onebeat.core.ports import (
+from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
@@ -30,6 +29,7 @@ from onebeat.core.ports import (
     Renew,
     Start,
 )
+from onebeat.core.model import Decision, Definition, NewRun, Outcome, Policy, RunState, Schedule, Settlement
 
 
 class Stretch(NamedTuple):

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from onebeat.core import edits
 from onebeat.core.decide import admit
 from onebeat.core.errors import InvalidInput, Refused, StoreUnavailable
+from onebeat.core.messages import Answer, Cancel, Edit, Hold, Request, RunQuery, ScheduleQuery
 from onebeat.core.model import LIVE, Load, RunState, Schedule
-from onebeat.core.ports import Answer, Cancel, Edit, Hold, Request, RunQuery, ScheduleQuery
 from onebeat.testing.sim_world import Node, World
 
 NAMES = tuple(f"s{number}" for number in range(7))

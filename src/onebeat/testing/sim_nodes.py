@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from onebeat.core.errors import TargetNotFound
+from onebeat.core.messages import Claimed, LogLine, Note, Report, Share
 from onebeat.core.model import Outcome, Target
-from onebeat.core.ports import Claimed, LogLine, Note, Report, Share
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from onebeat.core.errors import StoreUnavailable
-from onebeat.core.ports import Clock, ScheduleQuery, Store
+from onebeat.core.messages import ScheduleQuery
+from onebeat.core.ports import Clock, Store
 from onebeat.testing.checkers import Broken, Watch
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import WRITING_VERBS

@@ -22,8 +22,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from onebeat.core.messages import RunQuery, Share
 from onebeat.core.model import LIVE, Run, RunState
-from onebeat.core.ports import Clock, RunQuery, Share, Store
+from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.checkers import Broken
 from onebeat.testing.sim_draw import COMMON, RARE

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from onebeat.app import Onebeat
 from onebeat.core.errors import InvalidInput
+from onebeat.core.messages import RunQuery
 from onebeat.core.model import FINISHED, UNFINISHED, Run, utc
-from onebeat.core.ports import RunQuery
 from onebeat.core.reconcile import AT_START
 from onebeat.core.triggers.walltime import tz_version, zone
 from onebeat.engine.alerts import Alerts

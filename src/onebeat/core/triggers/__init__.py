@@ -1,7 +1,7 @@
 """When: triggers, the open set of pure rules that produce occurrences. One file for each kind.
 
 ``build`` turns a spec into an evaluator; the constructors make specs. Importing this package registers the
-kinds of the house. May import ports, model and errors, and nothing above them.
+kinds of the house. May import messages, model and errors, and nothing above them.
 """
 
 from onebeat.core.triggers import combine as combine  # registers union, intersection, except and between

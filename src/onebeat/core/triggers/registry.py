@@ -2,7 +2,7 @@
 
 Kinds of the house register with ``@kind``; kinds from outside are objects of class ``Kind`` under the entry
 point group ``onebeat.triggers``, looked up only when an unknown name is met. This room may import model,
-errors and ports, and nothing above them.
+errors and messages, and nothing above them.
 """
 
 from collections.abc import Callable, Iterator
