@@ -53,8 +53,9 @@ class Puppet:
     def free(self) -> int:
         return self.slots - len(self.bodies)
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: Claimed, until: datetime) -> None:
         self.started.append(claimed.run.id)
+        self.until[claimed.run.id] = until
         self.bodies[claimed.run.id, claimed.run.token] = claimed
 
     def reports(self) -> list[Report]:

@@ -26,6 +26,7 @@ from onebeat.testing.clock import VirtualClock
 
 HERE = "tests.engine.bodies"
 PATIENCE = 20.0
+LEASED = START + timedelta(seconds=30)
 
 
 def target(name: str, *args: Any, **kwargs: Any) -> Target:
@@ -96,7 +97,7 @@ def threads() -> Iterator[Threads]:
 
 def inline(body: Target, *, allow: tuple[Any, ...] = (HERE,), **rest: Any) -> Report:
     executor = InlineExecutor(allow=allow, clock=VirtualClock(START))
-    executor.start(claimed(body, **rest))
+    executor.start(claimed(body, **rest), LEASED)
     (report,) = executor.reports()
     return report
 
@@ -211,7 +212,7 @@ def test_a_body_may_change_its_arguments_without_changing_the_schedule() -> None
 def test_what_one_body_sets_in_its_context_the_next_does_not_find(threads: Threads) -> None:
     results = []
     for token in (1, 2):
-        threads.executor.start(claimed(target("sets_a_context"), token=token))
+        threads.executor.start(claimed(target("sets_a_context"), token=token), LEASED)
         results.append(threads.next().result)
 
     assert results == ["clean", "clean"]
@@ -226,7 +227,7 @@ def run_of(**what: Any) -> Any:
         got.append(run)
 
     executor = InlineExecutor(allow=[keep], clock=VirtualClock(START))
-    executor.start(claimed(Target(kind="python", address=address_of(keep)), **what))
+    executor.start(claimed(Target(kind="python", address=address_of(keep)), **what), LEASED)
     assert [report.error for report in executor.reports()] == [None]
     return got[0]
 
@@ -293,10 +294,10 @@ def test_an_error_text_is_cut_in_the_middle_and_can_be_stored() -> None:
 
 
 def test_a_body_that_exits_has_failed_and_its_thread_lives_on(threads: Threads) -> None:
-    threads.executor.start(claimed(target("exits")))
+    threads.executor.start(claimed(target("exits")), LEASED)
     assert (threads.next().error_type, threads.executor.free()) == ("SystemExit", 4)
 
-    threads.executor.start(claimed(target("adds", 1), token=2))
+    threads.executor.start(claimed(target("adds", 1), token=2), LEASED)
     assert threads.next().result == 1
 
 
@@ -332,7 +333,7 @@ def test_arguments_that_do_not_fit_fail_the_run_and_say_so() -> None:
 
 
 def test_slots_are_counted_until_bodies_return(threads: Threads) -> None:
-    threads.executor.start(claimed(target("hangs")))
+    threads.executor.start(claimed(target("hangs")), LEASED)
     assert bodies.entered.wait(PATIENCE)
     assert threads.executor.free() == 3
 
@@ -344,7 +345,7 @@ def test_slots_are_counted_until_bodies_return(threads: Threads) -> None:
 def test_a_body_past_its_timeout_is_reported_once_and_keeps_its_slot_until_it_returns(
     threads: Threads,
 ) -> None:
-    threads.executor.start(claimed(target("hangs"), timeout=seconds(5)))
+    threads.executor.start(claimed(target("hangs"), timeout=seconds(5)), LEASED)
     assert bodies.entered.wait(PATIENCE)
     assert threads.executor.overrun(START + seconds(4.999)) == []
 
@@ -361,7 +362,7 @@ def test_a_body_past_its_timeout_is_reported_once_and_keeps_its_slot_until_it_re
 
 
 def test_seed_24_a_body_that_is_told_and_looks_ends_as_cancelled(threads: Threads) -> None:
-    threads.executor.start(claimed(target("looks")))
+    threads.executor.start(claimed(target("looks")), LEASED)
     assert bodies.entered.wait(PATIENCE)
 
     threads.executor.tell("a@20261121T120000Z", 1, "cancelled on request")
@@ -371,7 +372,7 @@ def test_seed_24_a_body_that_is_told_and_looks_ends_as_cancelled(threads: Thread
 
 
 def test_a_body_that_is_told_and_never_looks_has_succeeded(threads: Threads) -> None:
-    threads.executor.start(claimed(target("does_not_look")))
+    threads.executor.start(claimed(target("does_not_look")), LEASED)
     assert bodies.entered.wait(PATIENCE)
     threads.executor.tell("a@20261121T120000Z", 1, "cancelled on request")
 
@@ -394,18 +395,36 @@ def test_a_run_is_no_longer_mine_when_its_lease_has_lapsed_here_whoever_was_sile
         mine.append(run.still_mine())
 
     executor.allow(body)
-    executor.start(claimed(Target(kind="python", address=address_of(body))))
+    executor.start(claimed(Target(kind="python", address=address_of(body))), LEASED)
 
     assert mine == [True, False, True]
     assert executor.reports()[0].outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("late", "outcome"), [(-timedelta(microseconds=1), Outcome.SUCCEEDED), (timedelta(0), Outcome.LOST)]
+)
+def test_a_body_does_not_begin_once_its_lease_has_lapsed(late: timedelta, outcome: Outcome) -> None:
+    clock, began = VirtualClock(LEASED + late), []
+    executor = InlineExecutor(clock=clock)
+
+    def body() -> None:
+        began.append(clock.now())
+
+    executor.allow(body)
+    executor.start(claimed(Target(kind="python", address=address_of(body))), LEASED)
+
+    (report,) = executor.reports()
+    assert (report.outcome, bool(began)) == (outcome, outcome is Outcome.SUCCEEDED)
+    assert executor.free() == 1000
+
+
 def test_the_next_attempt_of_a_run_may_begin_while_the_last_one_hangs(threads: Threads) -> None:
-    threads.executor.start(claimed(target("hangs"), timeout=seconds(1)))
+    threads.executor.start(claimed(target("hangs"), timeout=seconds(1)), LEASED)
     assert bodies.entered.wait(PATIENCE)
     threads.executor.overrun(START + seconds(1))
 
-    threads.executor.start(claimed(target("adds", 1), token=2))
+    threads.executor.start(claimed(target("adds", 1), token=2), LEASED)
 
     assert (threads.next().token, threads.executor.free()) == (2, 3)
 
@@ -416,7 +435,7 @@ def test_threads_are_made_when_they_are_needed() -> None:
     assert threading.active_count() == before
 
     for token in range(5):
-        many.executor.start(claimed(target("nothing"), token=token))
+        many.executor.start(claimed(target("nothing"), token=token), LEASED)
         many.next()
 
     assert threading.active_count() <= before + 2
@@ -426,8 +445,8 @@ def test_threads_are_made_when_they_are_needed() -> None:
 def test_a_body_that_hangs_does_not_hold_the_process() -> None:
     code = (
         "import threading\n"
-        "from tests.engine.test_python_executor import Threads, bodies, claimed, target\n"
-        "Threads().executor.start(claimed(target('hangs')))\n"
+        "from tests.engine.test_python_executor import LEASED, Threads, bodies, claimed, target\n"
+        "Threads().executor.start(claimed(target('hangs')), LEASED)\n"
         "assert bodies.entered.wait(20)\n"
     )
 
@@ -439,7 +458,7 @@ def test_a_body_that_hangs_does_not_hold_the_process() -> None:
 
 def said(body: Callable[..., None]) -> tuple[list[tuple[str, str]], tuple[int, int] | None]:
     executor = InlineExecutor(allow=[HERE], clock=VirtualClock(START))
-    executor.start(claimed(Target(kind="python", address=address_of(body))))
+    executor.start(claimed(Target(kind="python", address=address_of(body))), LEASED)
     (note,) = executor.notes()
     assert executor.notes() == []
     return [(line.level, line.text) for line in note.lines], note.progress
@@ -488,7 +507,7 @@ def test_a_body_that_says_too_much_loses_lines_and_is_told_how_many() -> None:
 
 
 def test_what_is_said_after_a_delivery_is_delivered_too(threads: Threads) -> None:
-    threads.executor.start(claimed(target("speaks_twice")))
+    threads.executor.start(claimed(target("speaks_twice")), LEASED)
     assert bodies.entered.wait(PATIENCE)
     (first,) = threads.executor.notes()
     bodies.leave.set()

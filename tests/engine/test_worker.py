@@ -10,10 +10,11 @@ import pytest
 from tests.engine.lab import START, Lab, Node, seconds
 
 from onebeat.core.errors import StoreUnavailable, TargetNotFound
-from onebeat.core.messages import LogLine
+from onebeat.core.messages import LogLine, Start
 from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine import worker as module
+from onebeat.engine.attempt import LAPSED
 from onebeat.engine.repertoire import AGAIN_MAX
 from onebeat.engine.worker import LEARN, LEASE, POLL, WRITES_MAX
 
@@ -314,6 +315,73 @@ def test_a_body_is_told_when_its_lease_was_lost(lab: Lab) -> None:
     assert len(paused.puppet.told) == 1  # and is left alone
 
 
+def stalled(lab: Lab, node: Node, span: timedelta, meanwhile: Any = None) -> None:
+    """Let a node stand still as soon as the ledger has taken a Start, before the body begins."""
+    advance = node.store.store.advance
+
+    def then_stand_still(transitions: Any) -> Any:
+        answers = advance(transitions)
+        if any(isinstance(each, Start) for each in transitions):
+            del node.store.advance
+            lab.clock.advance(span)
+            if meanwhile is not None:
+                meanwhile()
+        return answers
+
+    node.store.advance = then_stand_still  # type: ignore[attr-defined]  # in the place of the real verb, once
+
+
+@pytest.mark.parametrize("on_lost", list(OnLost))
+def test_a_worker_stalled_past_its_lease_after_the_start_does_not_begin_the_body(
+    lab: Lab, on_lost: OnLost, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = lab.node()
+    run = claimed_only(lab, node, after=False, on_lost=on_lost)
+    stalled(lab, node, LEASE)
+
+    node.worker.step()
+
+    (event,) = lab.events("attempt.lost")
+    assert (event.data["attempt"], event.data["error"]) == (1, LAPSED)
+    assert "attempt 1: lost; lost before it started" in caplog.text
+    assert node.metrics.value("onebeat_attempts_total", "lost") == 1
+    assert lab.events("attempt.refused") == []
+    # Nobody else was there, so it claimed the run anew: the body begins once, under a lease that holds.
+    assert node.puppet.started == [run.id]
+    assert (lab.run(run.id).state, lab.run(run.id).attempt) == (RunState.RUNNING, 2)
+    assert node.puppet.until[run.id] > lab.now()
+
+
+def test_a_body_that_may_still_begin_in_time_begins(lab: Lab) -> None:
+    node = lab.node()
+    run = claimed_only(lab, node, after=False)
+    stalled(lab, node, LEASE / 2)
+
+    node.worker.step()
+
+    assert node.puppet.started == [run.id]
+    assert lab.run(run.id).attempt == 1
+
+
+def test_what_was_taken_over_while_its_start_was_stalled_does_not_begin_a_second_time(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, other = lab.node("stalled"), lab.node("other")
+    run = claimed_only(lab, node, after=False)
+    stalled(lab, node, LEASE, other.step)
+
+    node.worker.step()
+    node.worker.step()
+
+    assert (node.puppet.started, other.puppet.started) == ([], [run.id])
+    (event,) = lab.events("attempt.refused")
+    assert (event.actor, event.data["outcome"]) == ("stalled", "lost")
+    assert event.reason == "result refused: the lease passed to other (attempt 2)"
+    assert "result refused" in caplog.text
+    assert node.metrics.value("onebeat_results_refused_total") == 1
+    assert node.worker.holding == 0
+
+
 def test_a_body_learns_until_when_the_run_is_its_own(lab: Lab) -> None:
     node = lab.node()
     run_id = begun(lab, node)
@@ -515,7 +583,7 @@ def test_what_fails_about_announcing_holds_up_no_result(lab: Lab, verb: str) -> 
 def test_an_executor_that_raises_fails_the_run_and_not_the_worker(lab: Lab) -> None:
     node = lab.node()
 
-    def start(claimed: object) -> None:
+    def start(claimed: object, until: datetime) -> None:
         raise RuntimeError("no legs")
 
     node.puppet.start = start  # type: ignore[method-assign]  # a stranger's executor that breaks its contract

@@ -94,8 +94,9 @@ class Bodies:
     def free(self) -> int:
         return self._slots - len(self._going)
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: Claimed, until: datetime) -> None:
         run = CurrentRun(claimed, self._node.clock, self._said.append)
+        run.renewed(until)
         effect = Effect(run, self._node.name, self._cluster.now)
         self._cluster.effects.append(effect)
         timeout, begun = claimed.definition.policy.timeout, claimed.run.started_at

@@ -429,7 +429,10 @@ class Stray(Noun, frozen=True, kw_only=True):
 
 
 class Report(Noun, frozen=True, kw_only=True):
-    """How one attempt ended, from the executor. ``error_type`` is matched against ``retry_on``."""
+    """How one attempt ended, from the executor. ``error_type`` is matched against ``retry_on``.
+
+    LOST says that the lease had lapsed on this node before the body began, and that it did not begin.
+    """
 
     run_id: str
     token: int

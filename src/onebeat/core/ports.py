@@ -299,8 +299,12 @@ class Executor(Protocol):
     def free(self) -> int:
         """Return how many more bodies may start now. A body past its timeout counts until it returns."""
 
-    def start(self, claimed: Claimed) -> None:
-        """Begin the body of a started run. Its end arrives in ``reports``; nothing is raised for it."""
+    def start(self, claimed: Claimed, until: datetime) -> None:
+        """Begin the body of a started run. Its end arrives in ``reports``; nothing is raised for it.
+
+        The lease lapses at ``until`` on this node's clock; ``renewed`` moves it. A body that has not begun by
+        then must not begin, for somebody else's may: its end is LOST, which no body that began reports.
+        """
 
     def reports(self) -> list[Report]:
         """Return the attempts that ended since the last call, each once."""

@@ -5,6 +5,8 @@ from datetime import datetime
 from onebeat.core.messages import Retry, Verdict
 from onebeat.core.model import Event, Json, Outcome, Run, RunState, instant_text
 
+LAPSED = "its lease had lapsed on its node before its body began, and it did not begin"
+
 
 def attempt_event(
     run: Run, outcome: Outcome, verdict: Verdict, *, error: str | None, at: datetime, actor: str

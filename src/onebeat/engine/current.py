@@ -103,7 +103,7 @@ class CurrentRun:
         if self._told is not None:
             self._heard = True
             return False
-        return self._mine_until is None or self._clock.now() < self._mine_until
+        return not self.lapsed()
 
     @property
     def stop_reason(self) -> str | None:
@@ -137,6 +137,10 @@ class CurrentRun:
     def renewed(self, until: datetime) -> None:
         """Take note of when the lease lapses, on this node's clock."""
         self._mine_until = until
+
+    def lapsed(self) -> bool:
+        """Return whether the lease has lapsed, on this node's clock."""
+        return self._mine_until is not None and self._clock.now() >= self._mine_until
 
     def keep(self, level: str, text: str) -> None:
         """Keep one line, cut to LINE_CHARS_MAX, or count it as dropped where too many wait already."""

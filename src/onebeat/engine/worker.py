@@ -37,7 +37,7 @@ from onebeat.core.messages import (
 )
 from onebeat.core.model import Event, Outcome, Policy, Run, RunState
 from onebeat.core.ports import Clock, Executor, Store
-from onebeat.engine.attempt import attempt_event, refused_event
+from onebeat.engine.attempt import LAPSED, attempt_event, refused_event
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
@@ -217,7 +217,7 @@ class Worker:
             for report in (*executor.reports(), *executor.overrun(now)):
                 held = self._held.get((report.run_id, report.token))
                 if held is not None and held.finish is None:
-                    self._end(held, report, now)
+                    self._end(held, report, now, began=report.outcome is not Outcome.LOST)
         if self._stop_at is not None and now >= self._stop_at:
             for held in self._held.values():
                 if held.started and held.finish is None:
@@ -225,10 +225,12 @@ class Worker:
                     error = f"its node {self._holder} was stopped, and the body did not end within the grace"
                     self._end(held, _report(held.run, Outcome.LOST, error), now)
 
-    def _end(self, held: _Held, report: Report, now: datetime) -> None:
+    def _end(self, held: _Held, report: Report, now: datetime, *, began: bool = True) -> None:
+        # Only we can know that the body never began; on_lost="fail" forgives that.
+        run = held.run if began else replace(held.run, started_at=None)
         verdict: Verdict
         try:
-            verdict = judge(held.policy, held.run, report.outcome, report.error_type, now)
+            verdict = judge(held.policy, run, report.outcome, report.error_type, now)
         except Exception as error:  # noqa: BLE001 - its executor gave the report away: it must not be lost here
             _log.exception("%s: its end cannot be judged", held.run.id)
             verdict = Done(state=RunState.FAILED, reason=f"its end cannot be judged: {type(error).__name__}")
@@ -244,9 +246,7 @@ class Worker:
             error=report.error,
             event=None
             if quiet
-            else attempt_event(
-                held.run, report.outcome, verdict, error=report.error, at=now, actor=self._holder
-            ),
+            else attempt_event(run, report.outcome, verdict, error=report.error, at=now, actor=self._holder),
         )
         self._ended.append(held)
 
@@ -402,17 +402,19 @@ class Worker:
         if answer.cancel_requested:
             self._end(held, _report(run, Outcome.CANCELLED, "cancelled before its body began"), now)
             return
+        until = self._local_now + ((run.lease_until or now) - now)
+        if self._clock.now() >= until:
+            # This process stood still after the Start was taken: by now the run may be somebody else's.
+            self._end(held, _report(run, Outcome.LOST, LAPSED), now, began=False)
+            return
         timeout = held.policy.timeout
         if timeout is not None:
             heapq.heappush(self._alarms, (now + timeout, (run.id, run.token)))
         try:
-            held.executor.start(Claimed(run=run, definition=held.claimed.definition))
+            held.executor.start(Claimed(run=run, definition=held.claimed.definition), until)
         except Exception as error:  # noqa: BLE001 - its contract forbids it; a stranger's executor may not know
             _log.exception("%s: executor %s failed to start", run.id, held.executor.kind)
             self._end(held, _report(run, Outcome.FAILED, f"{type(error).__name__}: {error}"), now)
-            return
-        if run.lease_until is not None:
-            held.executor.renewed(run.id, run.token, self._local_now + (run.lease_until - now))
 
     def _tell(self, held: _Held, why: str) -> None:
         held.executor.tell(held.run.id, held.run.token, why)
@@ -425,7 +427,7 @@ class Worker:
     def _count(self, held: _Held, finish: Finish, now: datetime) -> None:
         run = held.run
         self._metrics.count("onebeat_attempts_total", finish.outcome.value)
-        if run.started_at is not None:
+        if run.started_at is not None and finish.outcome is not Outcome.LOST:
             seconds = (now - run.started_at).total_seconds()
             self._metrics.observe("onebeat_run_seconds", run.schedule, seconds)
         if finish.event is not None and finish.outcome is not Outcome.SUCCEEDED:

@@ -93,7 +93,7 @@ class Bodies:
         self._hanging = [end for end in self._hanging if end > self._world.time]
         return max(0, self._world.luck.slots - len(self._running) - len(self._hanging))
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: Claimed, until: datetime) -> None:
         """Begin a body: from here on its effect is in the world."""
         world, run = self._world, claimed.run
         world.see(

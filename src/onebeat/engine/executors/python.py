@@ -27,6 +27,7 @@ from onebeat.core.errors import InvalidInput, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed, Note, Report
 from onebeat.core.model import Json, Outcome, Target
 from onebeat.core.ports import Clock
+from onebeat.engine.attempt import LAPSED
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun, running, storable
 
@@ -132,8 +133,8 @@ class PythonExecutor:
     def free(self) -> int:
         return max(0, self._slots - len(self._busy))
 
-    def start(self, claimed: Claimed) -> None:
-        job = self._begun(claimed)
+    def start(self, claimed: Claimed, until: datetime) -> None:
+        job = self._begun(claimed, until)
         if len(self._busy) > len(self._threads) and len(self._threads) < self._slots:
             thread = threading.Thread(
                 target=self._work, name=f"onebeat-python-{len(self._threads) + 1}", daemon=True
@@ -187,9 +188,10 @@ class PythonExecutor:
             self._queue.put(None)
         self._threads = []
 
-    def _begun(self, claimed: Claimed) -> _Job:
+    def _begun(self, claimed: Claimed, until: datetime) -> _Job:
         """Count an attempt in, with its deadline."""
         job = _Job(claimed, CurrentRun(claimed, self._clock, self._said.append))
+        job.current.renewed(until)
         self._busy[job.key] = self._open[job.key] = job
         timeout, started_at = claimed.definition.policy.timeout, claimed.run.started_at
         if timeout is not None and started_at is not None:
@@ -208,11 +210,14 @@ class PythonExecutor:
         """Run one body to its end, whatever it is, and report it."""
         run = job.claimed.run
         outcome, result, error, error_type = Outcome.SUCCEEDED, None, None, ""
-        try:
-            # A context of its own: what one body sets, the next on this thread must not find.
-            result = Context().run(self._body, job)
-        except BaseException as failure:  # noqa: BLE001 - sys.exit() in a body is a failed body, no lost thread
-            outcome, error, error_type = Outcome.FAILED, _told_error(failure), _error_type(failure, job)
+        if job.current.lapsed():
+            outcome, error = Outcome.LOST, LAPSED
+        else:
+            try:
+                # A context of its own: what one body sets, the next on this thread must not find.
+                result = Context().run(self._body, job)
+            except BaseException as failure:  # noqa: BLE001 - sys.exit() fails a body, and costs no thread
+                outcome, error, error_type = Outcome.FAILED, _told_error(failure), _error_type(failure, job)
         if job.current.heard:
             outcome = Outcome.CANCELLED
             error = error or f"the body stopped: {job.current.stop_reason}"
@@ -307,8 +312,8 @@ class InlineExecutor(PythonExecutor):
     ) -> None:
         super().__init__(threads=slots, allow=allow, clock=clock)
 
-    def start(self, claimed: Claimed) -> None:
-        self._run(self._begun(claimed))
+    def start(self, claimed: Claimed, until: datetime) -> None:
+        self._run(self._begun(claimed, until))
 
 
 def _analysed(call: Callable[..., Any]) -> Function:
