@@ -240,6 +240,22 @@ def test_grace_ends_exactly_at_grace(late_us: int, fires: bool) -> None:
     assert tile.reason is (None if fires else Reason.MISFIRE)
 
 
+@pytest.mark.parametrize(("live", "queued"), [(0, 1), (1, 0)])
+def test_a_run_queued_by_a_decision_stands_for_what_the_same_decision_folds_into_it(
+    live: int, queued: int
+) -> None:
+    row = owing(load=Load(live=live), overlap=Overlap.QUEUE_ONE, catch_up=CatchUp.ALL)
+
+    tiles = decide.settle(row, T0 + 5 * PERIOD).settlements
+
+    runs = [tile.run for tile in tiles if tile.run is not None]
+    assert runs[queued].state is RunState.WAITING
+    fold = runs[queued].fold
+    assert fold is not None
+    assert (fold.first_at, fold.last_at) == (tiles[queued].last_at, T0 + 5 * PERIOD)
+    assert fold.count == 5 - queued
+
+
 def test_skip_next_is_recorded_when_its_time_comes_and_leaves_the_list() -> None:
     skips = (T0 + 2 * PERIOD, T0 + 5 * PERIOD)
     row = msgspec.structs.replace(owing(), skips=skips)

@@ -213,6 +213,22 @@ def test_a_shrinking_spread_skips_old_occurrences_that_the_new_trigger_has_not()
     assert edit.after.next_at == T0 + 15 * MINUTE
 
 
+def test_a_run_that_an_edit_queues_says_all_that_the_same_edit_folds_into_it() -> None:
+    """What was owed queues the run; what the smaller spread jumps over is folded into it."""
+    queue = {"overlap": Overlap.QUEUE_ONE, "catch_up": "all"}
+    row = created(definition(spread=timedelta(minutes=37), **queue))
+    assert row.next_at is not None
+    busy = Load(live=1)
+
+    edit = edits.edit(row, busy, definition(**queue), by(row.next_at + 3 * MINUTE))
+
+    (run,) = [tile.run for tile in edit.settlements if tile.run is not None]
+    assert run.state is RunState.WAITING
+    assert run.fold is not None
+    assert run.fold.count == sum(tile.count for tile in edit.settlements) > 4
+    assert run.fold.last_at == edit.settlements[-1].last_at
+
+
 def test_clock_that_went_back_never_moves_the_mark_back() -> None:
     row = edits.edit(created(definition()), Load(), definition(EVERY_HOUR), by(T0 + HOUR)).after
 

@@ -19,13 +19,15 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple, assert_never
 
+from msgspec.structs import replace
+
 from onebeat.core.errors import Refused
+from onebeat.core.folds import folds_of
 from onebeat.core.messages import Done, Retry, Verdict
 from onebeat.core.model import (
     MICROSECOND,
     CatchUp,
     Decision,
-    Fold,
     Load,
     NewRun,
     OnLost,
@@ -289,8 +291,7 @@ def _written(
             if fate.state is None:
                 into = fate.into
             elif span.first <= fired <= span.last:
-                fold = _fold(spans, span.group)
-                run = _new_run(owing.policy, ids[span.group], fate.state, fired, offset, fold)
+                run = _new_run(owing.policy, ids[span.group], fate.state, fired, offset)
             else:
                 into = ids[span.group]
         tiles.append(
@@ -306,22 +307,23 @@ def _written(
             )
         )
         mark = span.last
-    return Tiled(tuple(tiles), load, cancel_older, following)
+    return Tiled(folded(tiles), load, cancel_older, following)
 
 
-def _fold(spans: list[Span], group: int) -> Fold | None:
-    """Return what a group's run stands for, its own occurrence included; None when that is all."""
-    if len(spans) == 1 and spans[0].size == 1:
-        return None
-    mine = [span for span in spans if span.group == group]
-    if len(mine) == 1 and mine[0].size == 1:
-        return None
-    return Fold(first_at=mine[0].first, last_at=mine[-1].last, count=sum(span.size for span in mine))
+def folded(tiles: Sequence[Settlement]) -> tuple[Settlement, ...]:
+    """Return the tiles with each run's fold: all of them that it stands for, its own occurrence included."""
+    if len(tiles) == 1 and tiles[0].count == 1:
+        return tuple(tiles)
+    folds = folds_of(tiles)
+    return tuple(
+        tile
+        if tile.run is None or folds[tile.run.id].count == 1
+        else replace(tile, run=replace(tile.run, fold=folds[tile.run.id]))
+        for tile in tiles
+    )
 
 
-def _new_run(
-    policy: Policy, identity: str, state: RunState, instant: datetime, offset: timedelta, fold: Fold | None
-) -> NewRun:
+def _new_run(policy: Policy, identity: str, state: RunState, instant: datetime, offset: timedelta) -> NewRun:
     due_at = instant + offset
     return NewRun(
         id=identity,
@@ -329,7 +331,6 @@ def _new_run(
         due_at=due_at,
         ready_at=due_at,
         occurrence_at=instant,
-        fold=fold,
         deadline_at=None if policy.start_within is None else due_at + policy.start_within,
     )
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from onebeat.core.decide import Tiled, admit, due_after, offset_of, tile
+from onebeat.core.decide import Tiled, admit, due_after, folded, offset_of, tile
 from onebeat.core.errors import InvalidInput, LimitExceeded
 from onebeat.core.messages import Edit
 from onebeat.core.model import (
@@ -239,7 +239,8 @@ def _changed(schedule: Schedule, load: Load, after: Schedule, author: Author, ac
         )
         rest = _replace(owing, policy=after.definition.policy, settled_until=mark, load=done.load)
         more = tile(rest, trigger, offset, cut, excluded)
-        done = Tiled(done.settlements + more.settlements, more.load, done.cancel_older or more.cancel_older)
+        both = folded(done.settlements + more.settlements)
+        done = Tiled(both, more.load, done.cancel_older or more.cancel_older)
     boundary = max(_mark(schedule, done), until)
     return _edit(schedule, after, author, action, cut=cut, boundary=boundary, done=done)
 

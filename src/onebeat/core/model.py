@@ -252,11 +252,22 @@ class Schedule(Noun, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Fold(Noun, frozen=True, kw_only=True):
-    """The occurrences that one run stands for, its own included: ``count`` (>= 2), from first to last."""
+    """The occurrences that one run stands for, its own included: ``count``, from first to last.
+
+    A run that stands for its own alone has no fold; one that was asked for may have no occurrence of its own.
+    """
 
     first_at: datetime
     last_at: datetime
     count: int
+
+    def joined(self, other: "Fold") -> "Fold":
+        """Return what a run stands for that stands for both."""
+        return Fold(
+            first_at=min(self.first_at, other.first_at),
+            last_at=max(self.last_at, other.last_at),
+            count=self.count + other.count,
+        )
 
 
 class NewRun(Noun, frozen=True, kw_only=True):
@@ -348,9 +359,10 @@ class Owing(Noun, frozen=True, kw_only=True):
 class Settlement(Noun, frozen=True, kw_only=True):
     """One tile of the ledger: what became of the occurrences in (mark_before, mark_after].
 
-    Exactly one of three: ``run`` (fired; a fold rides on the run), ``into`` (folded into a run that exists
-    or is created by the same decision), or neither (skipped). ``count`` is how many occurrences the tile
-    holds, the fired one included; ``first_at`` and ``last_at`` are their bounds, None when it holds none.
+    Exactly one of three: ``run`` (fired; its fold has all that is folded into it beside it), ``into`` (folded
+    into a run that is made beside it, or that waits already), or neither (skipped). ``count`` is how many
+    occurrences the tile holds, the fired one included; ``first_at`` and ``last_at`` are their bounds, None
+    when it holds none.
     """
 
     mark_before: datetime

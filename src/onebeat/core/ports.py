@@ -84,7 +84,8 @@ class Ledger(Protocol):
 
         For each edit, in id order: the row must have ``expected_version`` (0: no row of that name); the cut
         must be at or before the store's clock (or the row's last cut, if the clock went back) and younger
-        than CUT_AGE_MAX; no hold is in force if it ``fires``; then the row, the settlements' runs and events,
+        than CUT_AGE_MAX; no hold is in force if it ``fires``; what it folds into waits, as in ``settle``,
+        and is extended; then the row, the settlements' runs and events,
         the requests, the trail entry and the event of ``action`` appear together. Waiting runs are promoted
         into slots that the change frees.
         An edit id that the trail already holds is REPEATED and returns what was committed then; anything
@@ -122,9 +123,11 @@ class Ledger(Protocol):
         folded or skipped tile (``occurrence.folded`` with the run's id, ``occurrence.skipped``), the
         cancellation of older unfinished runs where asked (waiting, ready, parked and sent at once, running by
         flag), then promotion: the waiting run that was due first, then by id, as far as there are slots. A
-        row that another transaction holds is lost, not waited for. A schedule id twice in a batch raises
-        ValueError. Losers change nothing: read again. A winner's run id that exists already raises StoreError
-        and nothing of the batch is written (as in ``put``): try its decisions one by one.
+        decision that folds into a run which is not its own loses unless that run is waiting, and extends its
+        ``fold`` (Fold.joined; with its own occurrence alone where it had none). A row that another
+        transaction holds is lost, not waited for. A schedule id twice in a batch raises ValueError. Losers
+        change nothing: read again. A winner's run id that exists already raises StoreError and nothing of the
+        batch is written (as in ``put``): try its decisions one by one.
         """
 
     def request(self, requests: Sequence[Request]) -> list[Answer]:

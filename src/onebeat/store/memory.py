@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from onebeat.core.codec import LOG_BYTES_MAX
 from onebeat.core.errors import StoreError
+from onebeat.core.folds import folds_beside
 from onebeat.core.messages import (
     Advanced,
     Answer,
@@ -45,7 +46,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.memory_purge import MemoryPurge
-from onebeat.store.moves import cancelled, leased, moved, too_late
+from onebeat.store.moves import cancelled, extended, leased, moved, too_late
 
 DROPPED = "dropped"
 """The level of a log's last line, where the rest of it did not fit."""
@@ -94,7 +95,10 @@ class MemoryStore(MemoryPurge):
         fits = edit.expected_version == (0 if row is None else row.version)
         fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
         stopped = edit.fires and self._hold is not None
-        return None if fits and fresh and not stopped else PutAnswer(answer=Answer.STALE, schedule=row)
+        waits = self._waits(folds_beside(edit.settlements))
+        return (
+            None if fits and fresh and waits and not stopped else PutAnswer(answer=Answer.STALE, schedule=row)
+        )
 
     def _put(self, edit: Edit, now: datetime) -> PutAnswer:
         row = self._row(edit.after.name)
@@ -173,7 +177,7 @@ class MemoryStore(MemoryPurge):
                 return Settled(early_by=now - clock)
             if self._hold is not None:
                 return Settled(held=True)
-            won = tuple(self._current(each.schedule_id, each.version) is not None for each in decisions)
+            won = tuple(self._wins(each) for each in decisions)
             winners = [each for each, wins in zip(decisions, won, strict=True) if wins]
             self._refuse_known(tile.run for each in winners for tile in each.settlements)
             for decision in winners:
@@ -185,6 +189,16 @@ class MemoryStore(MemoryPurge):
         """Return the row if it still has the version that was read: the whole of the compare-and-set."""
         row = self._rows.get(schedule_id)
         return row if row is not None and row.version == version else None
+
+    def _wins(self, decision: Decision) -> bool:
+        """Return whether the row is what was read, and what the decision folds into is still waiting."""
+        current = self._current(decision.schedule_id, decision.version)
+        return current is not None and self._waits(folds_beside(decision.settlements))
+
+    def _waits(self, run_ids: Iterable[str]) -> bool:
+        """Return whether all of these runs are there and waiting."""
+        found = (self._runs.get(run_id) for run_id in run_ids)
+        return all(run is not None and run.state is RunState.WAITING for run in found)
 
     def _settle(self, decision: Decision, now: datetime) -> None:
         row = self._rows[decision.schedule_id]
@@ -200,7 +214,9 @@ class MemoryStore(MemoryPurge):
         )
         self._promote(row.id)
 
-    def _write_tiles(self, row: Schedule, settlements: Iterable[Settlement], now: datetime) -> None:
+    def _write_tiles(self, row: Schedule, settlements: Sequence[Settlement], now: datetime) -> None:
+        for run_id, more in folds_beside(settlements).items():
+            self._write(extended(self._runs[run_id], more))
         for tile in settlements:
             if tile.run is not None:
                 self._fire(row, tile.run, now, tile)

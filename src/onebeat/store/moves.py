@@ -38,7 +38,7 @@ from onebeat.core.messages import (
     Unpark,
     Verdict,
 )
-from onebeat.core.model import FINISHED, Outcome, Run, RunState
+from onebeat.core.model import FINISHED, Fold, Outcome, Run, RunState
 
 IDLE = frozenset({RunState.WAITING, RunState.READY})
 """Where a run may expire."""
@@ -57,6 +57,14 @@ class Moved(NamedTuple):
 def too_late(run: Run, now: datetime) -> bool:
     """Return whether the start deadline has passed: at the deadline itself a run may still start."""
     return run.deadline_at is not None and run.deadline_at < now
+
+
+def extended(run: Run, more: Fold) -> Run:
+    """Return a waiting run that stands for more occurrences than it did."""
+    own = run.fold
+    if own is None and run.occurrence_at is not None:
+        own = Fold(first_at=run.occurrence_at, last_at=run.occurrence_at, count=1)
+    return replace(run, fold=more if own is None else own.joined(more))
 
 
 def leased(run: Run, holder: str, until: datetime, token: int, now: datetime) -> Run:

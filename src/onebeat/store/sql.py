@@ -15,6 +15,7 @@ from typing import NoReturn
 from msgspec.structs import replace
 
 from onebeat.core.codec import to_text
+from onebeat.core.folds import folds_beside
 from onebeat.core.messages import Answer, Edit, Hold, PutAnswer, Request, Settled
 from onebeat.core.model import (
     Decision,
@@ -59,6 +60,16 @@ SETTLED = f"""WITH d (id, version, settled_until, next_at) AS (VALUES {{rows}})
     SET version = onebeat_schedules.version + 1, settled_until = d.settled_until, next_at = d.next_at
     FROM d WHERE onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version
     RETURNING {", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(","))}"""
+STILL_WAITING = """WITH wanted (id) AS (VALUES {rows})
+    SELECT r.id FROM wanted AS w JOIN onebeat_runs AS r ON r.id = w.id WHERE r.slot = 'waiting'"""
+FOLD_GREW = """WITH f (id, first_at, last_at, count) AS (VALUES {rows})
+    UPDATE onebeat_runs SET
+        fold_first_at = CASE WHEN COALESCE(fold_first_at, occurrence_at) < f.first_at
+            THEN COALESCE(fold_first_at, occurrence_at) ELSE f.first_at END,
+        fold_last_at = CASE WHEN COALESCE(fold_last_at, occurrence_at) > f.last_at
+            THEN COALESCE(fold_last_at, occurrence_at) ELSE f.last_at END,
+        fold_count = f.count + COALESCE(fold_count, CASE WHEN occurrence_at IS NULL THEN 0 ELSE 1 END)
+    FROM f WHERE onebeat_runs.id = f.id"""
 REPLACED = "replaced by a newer occurrence"
 SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
 
@@ -134,7 +145,8 @@ class SqlStore(SqlPurge):
         latest = now if row is None else max(now, row.cut_at)
         fits = edit.expected_version == (0 if row is None else row.version)
         fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
-        if not fits or not fresh or (edit.fires and self._held(session) is not None):
+        stopped = edit.fires and self._held(session) is not None
+        if not fits or not fresh or stopped or not self._standing(session, [edit.settlements])[0]:
             return PutAnswer(answer=Answer.STALE, schedule=row)
         if row is not None:
             self._settle_old(session, edit, row, now)
@@ -244,9 +256,11 @@ class SqlStore(SqlPurge):
             return Settled(early_by=now - clock)
         if self._held(session) is not None:
             return Settled(held=True)
+        standing = self._standing(session, [each.settlements for each in decisions])
         wanted = [
             (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
-            for each in decisions
+            for each, stands in zip(decisions, standing, strict=True)
+            if stands
         ]
         winners = {row[0]: row for row in session.batch(SETTLED, wanted)}
         won = tuple(each.schedule_id in winners for each in decisions)
@@ -263,6 +277,13 @@ class SqlStore(SqlPurge):
             self._promote(session, schedule_id)
         return Settled(won=won)
 
+    def _standing(self, session: Session, settled: Sequence[Sequence[Settlement]]) -> list[bool]:
+        """Return for the tiles of each schedule whether all that they fold into beside them is waiting."""
+        beside = [folds_beside(settlements) for settlements in settled]
+        named = [(run_id,) for folds in beside for run_id in folds]
+        waiting = {row[0] for row in session.batch(STILL_WAITING, named)} if named else set()
+        return [folds.keys() <= waiting for folds in beside]
+
     def _write_tiles(
         self, session: Session, tiled: Iterable[tuple[Row, Sequence[Settlement]]], now: datetime
     ) -> list[int]:
@@ -270,7 +291,10 @@ class SqlStore(SqlPurge):
         fired: list[tuple[NewRun, Row, Settlement | None]] = []
         events: list[Event] = []
         queued: list[int] = []
+        grown: list[tuple[Cell, ...]] = []
         for under, settlements in tiled:
+            for run_id, more in folds_beside(settlements).items():
+                grown.append((run_id, micros_of(more.first_at), micros_of(more.last_at), more.count))
             for tile in settlements:
                 if tile.run is None:
                     events.append(_tile_event(tile, under, now))
@@ -280,6 +304,8 @@ class SqlStore(SqlPurge):
                     queued.append(under[0])
         self._fire(session, fired, now)
         self._tell(session, events)
+        if grown:
+            session.batch(FOLD_GREW, grown)
         return queued
 
     # --- requests, and the rest ---

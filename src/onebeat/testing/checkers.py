@@ -230,6 +230,9 @@ class Reasons(Checker):
                 yield f"{row.name}: ({tile.mark_before}, {tile.mark_after}] was skipped without a reason"
             if tile.into is not None and tile.into not in made and tile.into not in self.seen.runs:
                 yield f"{row.name} folded an occurrence into {tile.into}, which does not exist"
+            begun = tile.into in self.seen.tokens or tile.into in self.seen.cancelled
+            if tile.into is not None and tile.into not in made and begun:
+                yield f"{row.name} folded an occurrence into {tile.into}, which does not wait any more"
             graces = [policy.grace for policy in policies]
             if tile.run is not None and all(g is not None and now - tile.run.due_at > g for g in graces):
                 yield f"{tile.run.id} fired {now - tile.run.due_at} late; its grace is {graces[0]}"

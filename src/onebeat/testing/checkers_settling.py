@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from onebeat.core.messages import Answer, Change, Claimed, Edit, PutAnswer
-from onebeat.core.model import Decision, NewRun, Overlap, Policy, Schedule, Settlement, instant_text
+from onebeat.core.model import Decision, NewRun, Schedule, Settlement, instant_text
 from onebeat.testing.checker import Checker, Picture
 from onebeat.testing.evidence import Effect, Evidence
 from onebeat.testing.sums import expected
@@ -110,7 +110,7 @@ class NoGap(Checker):
         row = self.seen.rows.get(answer.schedule.id)
         if row is None or row.deleted:
             return
-        yield from _counted(row, edit.settlements, edit.after.definition.policy)
+        yield from _counted(row, edit.settlements)
         mark = edit.settlements[-1].mark_after if edit.settlements else row.settled_until
         for lost in expected(row.definition.trigger, mark, edit.boundary_at):
             yield f"{edit.action} swallowed {row.name} at {instant_text(lost)}: no tile up to its boundary"
@@ -161,11 +161,22 @@ class NoGap(Checker):
                     )
             if mark != row.settled_until:
                 yield f"{row.name}: the tiles end at {mark}, and the mark is {row.settled_until}"
+        for run in seen_now.runs.values():
+            count, first, last = self.seen.stands_for.get(run.id, (0, None, None))
+            said = None if run.fold is None else (run.fold.count, run.fold.first_at, run.fold.last_at)
+            plain = count == (run.key is None)  # its own occurrence, or none
+            if self.seen.complete and said != (None if plain else (count, first, last)):
+                yield f"{run.id} says that it stands for {said}; folded into it were {count, first, last}"
+
+    def claimed(self, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """A body is told of all that its run stands for."""
+        count, run = self.seen.stands_for.get(claimed.run.id, (0,))[0], claimed.run
+        told = (run.key is None) if run.fold is None else run.fold.count
+        if self.seen.complete and told != count:
+            yield f"{run.id} was leased as standing for {told}, and it stands for {count}"
 
 
-def _counted(
-    row: Schedule, settlements: Sequence[Settlement], new_policy: Policy | None = None
-) -> Iterator[str]:
+def _counted(row: Schedule, settlements: Sequence[Settlement]) -> Iterator[str]:
     stands_for: dict[str, list[datetime]] = {}
     for tile in settlements:
         found = expected(row.definition.trigger, tile.mark_before, tile.mark_after)
@@ -186,10 +197,7 @@ def _counted(
         found = sorted(stands_for[tile.run.id])
         fold = tile.run.fold
         said = (1, found[0], found[-1]) if fold is None else (fold.count, fold.first_at, fold.last_at)
-        # The overlap rule may fold a later one into a run that waits already; the run was not made for it.
-        policies = (row.definition.policy, new_policy or row.definition.policy)
-        queued = any(each.overlap is Overlap.QUEUE_ONE for each in policies) and said[0] <= len(found)
-        if found and said != (len(found), found[0], found[-1]) and not queued:
+        if found and said != (len(found), found[0], found[-1]):
             yield f"{tile.run.id} says that it stands for {said}, and it stands for {len(found)}"
 
 

@@ -231,6 +231,54 @@ class ChoiceSuite(Stage):
         assert (after.state, after.outcome) == (RunState.CANCELLED, Outcome.LOST)
         assert after.finished_at == book.now
 
+    def test_law_c5_later_occurrences_extend_what_a_waiting_run_stands_for(self, book: Book) -> None:
+        book.create(overlap=Overlap.QUEUE_ONE)
+        book.running()
+        waiting = book.fire(state=RunState.WAITING)
+        first = book.now
+        for count in (1, 60):
+            at = book.clock.advance(count * MINUTE)
+            row = book.row()
+            tile = book.folded(waiting.id, at, after=row.settled_until, count=count)
+            assert book.settle(book.decision(row, tile)) == (True,)
+
+        after = book.run(waiting)
+
+        assert after == replace(waiting, fold=book.fold(first, book.now, 62))
+        tiles = book.store.tiles(waiting.schedule_id, first, book.now)
+        assert [(tile.run_id, tile.count) for tile in tiles] == [(waiting.id, 1), (waiting.id, 60)]
+
+    def test_law_c5_what_was_asked_for_and_waits_stands_for_what_is_folded_into_it(self, book: Book) -> None:
+        book.create(overlap=Overlap.QUEUE_ONE)
+        book.running()
+        now = book.request("a", "now", RunState.WAITING)
+        at = book.clock.advance(MINUTE)
+        row = book.row()
+
+        assert book.settle(book.decision(row, book.folded(now.id, at, after=row.settled_until))) == (True,)
+
+        assert book.run(now).fold == book.fold(at, at, 1)
+
+    @pytest.mark.parametrize("how", ["promoted", "cancelled", "never there"])
+    def test_law_c5_what_folds_into_a_run_that_no_longer_waits_loses(self, how: str, book: Book) -> None:
+        book.create("b")
+        book.create(overlap=Overlap.QUEUE_ONE)
+        first = book.running()
+        waiting = book.fire(state=RunState.WAITING)
+        at = book.clock.advance(MINUTE)
+        row, other = book.row(), book.row("b")
+        into = "a@never" if how == "never there" else waiting.id
+        decision = book.decision(row, book.folded(into, at, after=row.settled_until))
+        if how == "promoted":
+            book.finish(first)
+        elif how == "cancelled":
+            book.advance(Cancel(run_id=waiting.id))
+        before = book.run(waiting), book.row(), book.events()
+
+        assert book.settle(decision, book.decision(other)) == (False, True)
+
+        assert (book.run(waiting), book.row(), book.events()) == before
+
     def test_law_c6_tokens_grow_across_the_runs_of_a_schedule(self, book: Book) -> None:
         book.create()
         zombie = book.running(until=book.now + 2 * MINUTE)

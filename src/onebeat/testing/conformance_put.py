@@ -146,16 +146,44 @@ class PutSuite(Stage):
         assert book.put(book.change(row, cut_at=row.cut_at + MICROSECOND)).answer is Answer.STALE
         assert book.put(book.change(row, cut_at=row.cut_at)).answer is Answer.ACCEPTED
 
+    def test_an_edit_that_folds_into_a_run_which_no_longer_waits_is_stale(self, book: Book) -> None:
+        book.create(overlap=Overlap.QUEUE_ONE)
+        first = book.running()
+        waiting = book.fire(state=RunState.WAITING)
+        at = book.clock.advance(MINUTE)
+        row = book.row()
+        edit = book.change(row, book.folded(waiting.id, at, after=row.settled_until))
+        book.finish(first)
+        before = book.picture()
+
+        answer = book.put(edit)
+
+        assert (answer.answer, answer.schedule) == (Answer.STALE, row)
+        assert book.picture() == before
+
+    def test_an_edit_extends_the_waiting_run_that_it_folds_into(self, book: Book) -> None:
+        book.create(overlap=Overlap.QUEUE_ONE)
+        book.running()
+        waiting = book.fire(state=RunState.WAITING)
+        at = book.clock.advance(MINUTE)
+        row = book.row()
+
+        book.accept(book.change(row, book.folded(waiting.id, at, after=row.settled_until)))
+
+        assert book.run(waiting).fold == book.fold(at - MINUTE, at, 2)
+
     # --- what appears together ---
 
     def test_an_edit_writes_row_runs_events_and_trail_together(self, book: Book) -> None:
         row = book.create(overlap=Overlap.ALLOW)
         start = row.settled_until
         at = book.clock.advance(3 * MINUTE)
+        fired = book.fired(row, start + 2 * MINUTE, after=start + MINUTE)
+        assert fired.run is not None
         tiles = (
             book.skipped(row, start + MINUTE),
-            book.fired(row, start + 2 * MINUTE, after=start + MINUTE),
-            book.folded("a@x", start + 2 * MINUTE + SECOND, after=start + 2 * MINUTE),
+            fired,
+            book.folded(fired.run.id, start + 2 * MINUTE + SECOND, after=start + 2 * MINUTE),
         )
         wanted = book.definition(overlap=Overlap.ALLOW, priority=3)
         edit = book.change(row, *tiles, definition=wanted, requests=[book.asked(row, "now")])
@@ -166,7 +194,7 @@ class PutSuite(Stage):
         assert sorted(book.states()) == ["a!now", book.new_run(row, start + 2 * MINUTE).id]
         skip, fold, action = book.events(after=1)
         assert (skip.kind, skip.reason, skip.count) == ("occurrence.skipped", Reason.MISFIRE, 1)
-        assert (fold.kind, fold.run_id) == ("occurrence.folded", "a@x")
+        assert (fold.kind, fold.run_id) == ("occurrence.folded", fired.run.id)
         assert (action.kind, action.actor, action.reason) == ("schedule.edited", "ada", "because")
         assert all(event.at == at and event.schedule == "a" for event in (skip, fold, action))
         assert {event.schedule_id for event in (skip, fold, action)} == {row.id}

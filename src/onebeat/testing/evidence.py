@@ -97,6 +97,7 @@ class Evidence:
         self.skips: set[tuple[int, int, datetime]] = set()  # schedule, incarnation, listed occurrence
         self.runs: dict[str, Born] = {}
         self.fired: dict[tuple[int, int, datetime], str] = {}
+        self.stands_for: dict[str, tuple[int, datetime, datetime]] = {}  # run -> count, first and last
         self.leases: dict[str, Lease] = {}
         self.leased: dict[int, set[str]] = {}  # schedule -> runs under a lease
         self.tokens: dict[str, int] = {}  # the last one given
@@ -185,6 +186,10 @@ class Evidence:
             self.settled += tile.count
             if tile.run is not None:
                 self._born(row, tile.run, at, tile)
+            into = tile.into if tile.run is None else tile.run.id
+            if into is not None and tile.first_at is not None and tile.last_at is not None:
+                count, first, _ = self.stands_for.get(into, (0, tile.first_at, None))
+                self.stands_for[into] = (count + tile.count, min(first, tile.first_at), tile.last_at)
 
     def _born(self, row: Schedule, new: NewRun, at: datetime, tile: Settlement | None) -> None:
         self.runs[new.id] = Born(new, row.id, row.number, row.incarnation, at, tile)
