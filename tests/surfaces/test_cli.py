@@ -231,6 +231,38 @@ def test_what_cannot_be_meant_ends_with_its_status(
     assert "Traceback" not in terminal.complained
 
 
+IN_UTC = "note: a: its cron text is read in UTC, for no zone was named; --zone does\n"
+
+
+def test_a_cron_text_that_is_read_in_utc_for_want_of_a_zone_is_said_on_stderr_alone(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nine = ("--cron", "0 9 * * *")
+    for named in (False, True):
+        terminal("schedule", "delete", "a", "--yes")
+        zone = ("--zone", "Asia/Shanghai") if named else ()
+        added = terminal.read("schedule", "add", "a", *nine, "--call", CLOSE, *zone)
+        assert terminal.complained == ("" if named else IN_UTC)
+        assert added["schedule"]["definition"]["trigger"]["fields"]["zone"] == (
+            "Asia/Shanghai" if named else "UTC"
+        )
+
+    # The zone belongs to the text: without one, a new text is read in UTC though the old one was not.
+    assert terminal("schedule", "edit", "a", "--cron", "30 8 * * *") == 0
+    assert IN_UTC in terminal.complained
+    for words in (
+        ("edit", "a", "--cron", "30 8 * * *"),  # it is so already
+        ("edit", "a", "--grace", "1h"),
+        ("edit", "a", "--every", "5m"),
+        ("edit", "a", *nine, "--zone", "UTC"),
+    ):
+        assert terminal("schedule", *words) == 0
+        assert IN_UTC not in terminal.complained, words
+    monkeypatch.setenv("ONEBEAT_APP", "shop.beat")  # an app has a zone of its own, and answers for it
+    assert terminal("schedule", "edit", "a", "--cron", "45 8 * * *") == 0
+    assert IN_UTC not in terminal.complained
+
+
 def test_the_program_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     for words, status in ((["--version"], 0), (["preview", "0 9 * *"], 2)):
         with pytest.raises(SystemExit) as stop:

@@ -12,7 +12,7 @@ from onebeat.cli.wanted import call_of, how, options_of, target_of, trigger_of, 
 from onebeat.cli.words import at, document, pairs, sure, table, trigger_words, warn
 from onebeat.core.codec import to_data
 from onebeat.core.errors import InvalidInput
-from onebeat.core.model import Json, Schedule
+from onebeat.core.model import Json, Schedule, TriggerSpec
 
 because = click.option("--reason", default="", metavar="TEXT", help="Why; the trail keeps it.")
 expected = click.option(
@@ -105,6 +105,7 @@ def add(
         **_options(said),
     )
     _written(session, written, "added" if written.changed else "left as it is")
+    _zone_taken(session, trigger, written)
 
 
 @schedule.command()
@@ -134,6 +135,18 @@ def edit(session: Session, /, name: str, reason: str, expected_version: int | No
         **_options(said),
     )
     _written(session, written, "edited" if written.changed else "already so")
+    _zone_taken(session, trigger, written)
+
+
+def _zone_taken(session: Session, trigger: TriggerSpec | None, written: Written) -> None:
+    """Say that a cron text was read in UTC where nobody named a zone, on the command line or in an app."""
+    if trigger is None or trigger.kind != "cron" or trigger.fields.get("zone") is not None:
+        return
+    if written.changed and session.option("app") is None:
+        zone = session.beat.zone
+        warn(
+            [f"{written.schedule.name}: its cron text is read in {zone}, for no zone was named; --zone does"]
+        )
 
 
 def _options(said: dict[str, Any]) -> Any:
