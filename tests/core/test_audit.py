@@ -141,6 +141,7 @@ class Life:
                 "trail": self.trail,
                 "tiles": tiles,
                 "provable_from": self.trail[0].boundary_at,
+                "mark": self.row.settled_until,
             }
             | more
         )
@@ -374,6 +375,31 @@ def test_a_mark_that_went_back_and_settled_again_is_an_extra() -> None:
     report = life.audit()
 
     assert report.extras == 2
+
+
+def test_a_mark_behind_the_last_settlement_is_found_before_anything_is_settled_twice() -> None:
+    life = lived()
+
+    report = life.audit(mark=at(7))
+
+    assert found(report) == [("set_back", 3)]
+    assert not report.right
+    assert report.findings[0].what == (
+        "its row says settled until 2026-11-21T12:07:00Z, behind its last settlement at "
+        "2026-11-21T12:10:00Z: 3 occurrences would be settled twice"
+    )
+
+
+def test_a_mark_is_held_against_the_trail_and_the_summaries_too() -> None:
+    life = Life()
+    life.act(pause, 5.5)
+
+    assert found(life.audit(mark=at(5), tiles=[], provable_from=life.row.settled_until)) == [("set_back", 1)]
+
+
+def test_a_mark_beyond_what_was_read_is_right() -> None:
+    # A dispatcher may settle between the reading of the tiles and of the mark.
+    assert lived().audit(mark=at(11)).right
 
 
 def test_a_stretch_that_no_tile_covers_is_a_gap_even_with_nothing_due_in_it() -> None:

@@ -35,6 +35,7 @@ MEDDLING = {
     "a lost skip": "DELETE FROM onebeat_events WHERE kind = 'occurrence.skipped'",
     "an invented run": "UPDATE onebeat_runs SET occurrence_at = occurrence_at + 1 WHERE id LIKE 'a@%0300Z'",
     "a mark that ran ahead": "UPDATE onebeat_schedules SET settled_until = settled_until + 120000000",
+    "a mark that was set back": "UPDATE onebeat_schedules SET settled_until = settled_until - 120000000",
     "an early fire": "UPDATE onebeat_runs SET created_at = due_at - 1 WHERE id LIKE 'a@%0300Z'",
 }
 
@@ -65,7 +66,7 @@ def test_seed_12_the_audit_ends_with_an_error_unless_every_expected_occurrence_i
 
     status, report = audited(cluster, capsys)
 
-    amiss = report["gaps"] + report["extras"] + report["early"]
+    amiss = report["gaps"] + report["extras"] + report["early"] + report["set_back"]
     assert (status == 0, amiss == 0, report["right"]) == ((what == "nothing"),) * 3
     if what == "nothing":
         listed = {each["schedule"]: each["expected"] for each in report["schedules"]}

@@ -240,6 +240,44 @@ def test_a_ledger_that_was_tampered_with_is_not_right(beat: VirtualOnebeat) -> N
     assert (beat.audit().gaps, beat.audit().extras) == (0, 1)
 
 
+def test_a_mark_that_was_set_back_is_found(beat: VirtualOnebeat) -> None:
+    store = memory(lived(beat))
+    row = store._rows[store._ids["a"]]
+    store._rows[row.id] = replace(row, settled_until=row.settled_until - HOUR)
+
+    report = beat.audit()
+
+    assert (report.right, report.set_back) == (False, 9)
+    (finding,) = report.schedules[0].findings
+    assert (finding.kind, finding.schedule) == ("set_back", "a")
+
+
+def test_what_is_settled_while_an_audit_reads_is_no_false_alarm(
+    beat: VirtualOnebeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat.schedules.put("a", interval(minutes=1), close, overlap="allow")
+    beat.run_for(1.5 * MINUTE)  # so that the next tile begins within the audit's window
+    for verb in ("owing", "tiles", "summaries", "runs", "trail", "provable_from"):
+        real = getattr(beat.store, verb)
+
+        asked = []
+
+        def settling(*args: Any, real: Any = real, asked: list[Any] = asked) -> Any:
+            asked.append(args)
+            if len(asked) > 1:  # the nodes ask as well
+                return real(*args)
+            beat.run_for(MINUTE)
+            answer = real(*args)
+            beat.run_for(MINUTE)
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(beat.store, verb, settling)
+            report = beat.audit(["a"])
+        assert asked
+        assert report.right, (verb, report.schedules[0].findings)
+
+
 def test_an_audit_goes_on_through_purging(beat: VirtualOnebeat) -> None:
     beat.schedules.put("a", "0 * * * *", close, keep_runs=5, keep_days=1)
     beat.run_for(72 * HOUR)

@@ -32,6 +32,7 @@ class Report(Noun, frozen=True, kw_only=True):
     gaps: int = 0
     extras: int = 0
     early: int = 0
+    set_back: int = 0
     lateness: Lateness = Lateness()
     place: str = ""
     durability: str = ""
@@ -104,16 +105,25 @@ class Proof:
         store = self._desk.store
         # Read before the tiles: whatever is settled meanwhile adds to them, and takes nothing away.
         current = next((found for found, _ in store.owing([row.name])), row)
+        tiles = store.tiles(row.id, since, until)
+        summaries, trail = store.summaries(row.id), store.trail(row.id)
         return Evidence(
             schedule=current,
-            tiles=store.tiles(row.id, since, until),
-            summaries=store.summaries(row.id),
+            tiles=tiles,
+            summaries=summaries,
             loose=tuple(self._loose(row, since, until)),
-            trail=store.trail(row.id),
+            trail=trail,
             provable_from=store.provable_from(row.id),
             excuse=self._excuse(current),
             served_since=served,
+            # Read after them: what is settled meanwhile moves the mark on, never back.
+            mark=self._mark(row),
         )
+
+    def _mark(self, row: Schedule) -> datetime | None:
+        """Return the row's mark as it is now; None where its name has passed on."""
+        found = self._desk.store.owing([row.name])
+        return found[0][0].settled_until if found and found[0][0].id == row.id else None
 
     def _loose(self, row: Schedule, since: datetime, until: datetime) -> Iterator[Run]:
         before: str | None = None
@@ -167,6 +177,7 @@ class Proof:
             gaps=sum(report.gaps for report in reports),
             extras=sum(report.extras for report in reports),
             early=sum(report.early for report in reports),
+            set_back=sum(report.set_back for report in reports),
             lateness=lateness(late),
             place=facts["place"],
             durability=facts["durability"],

@@ -57,7 +57,8 @@ def audit(
 ) -> None:
     """Prove the ledger: every expected occurrence against what was settled, gaps, extras, lateness.
 
-    The exit status is 0 only if nothing is missing, nothing is there twice, and nothing fired early.
+    The exit status is 0 only if nothing is missing, nothing is there twice, nothing fired early, and no mark
+    was set back.
 
     Example: onebeat audit --since now-1d
     """
@@ -98,6 +99,7 @@ def _report(session: Session, report: Report) -> str:
                 ("gaps", f"{report.gaps:,}"),
                 ("extras", f"{report.extras:,}"),
                 ("early", f"{report.early:,}"),
+                *([("set back", f"{report.set_back:,}")] if report.set_back else []),
                 ("lateness", "" if not late.fires else _late(late.p50_s, late.p99_s, late.max_s)),
                 ("proven by", _proven(session, report.schedules)),
                 ("ledger", f"{report.place}; {report.durability}"),

@@ -32,7 +32,10 @@ FINDINGS_MAX = 100
 
 
 class Finding(Noun, frozen=True, kw_only=True):
-    """Something that ought not to be. ``kind`` is gap, extra or early; ``count`` how many occurrences."""
+    """Something that ought not to be, and how many occurrences it is about.
+
+    ``kind`` is gap, extra, early, or set_back: the row's mark stands behind what is settled.
+    """
 
     kind: str
     schedule: str
@@ -73,13 +76,14 @@ class Audited(Noun, frozen=True, kw_only=True, omit_defaults=True):
     gaps: int = 0
     extras: int = 0
     early: int = 0
+    set_back: int = 0
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
-        """Whether nothing is missing, nothing is there twice, and nothing fired early."""
-        return not (self.gaps or self.extras or self.early)
+        """Whether nothing is missing, nothing is or will be there twice, and nothing fired early."""
+        return not (self.gaps or self.extras or self.early or self.set_back)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,8 @@ class Evidence:
 
     ``loose`` are runs that stand for an occurrence, cover no tile and were asked for by nobody. ``excuse`` is
     why what is owed now is not settled yet, where something explains it. ``served_since`` is since when a
-    dispatcher has been alive, None where none is.
+    dispatcher has been alive, None where none is. ``mark`` is the row's own, read after all the rest: marks
+    only grow, so whatever was settled by then lies before it; None where the row is gone.
     """
 
     schedule: Schedule
@@ -99,6 +104,7 @@ class Evidence:
     loose: Sequence[Run] = ()
     excuse: str = ""
     served_since: datetime | None = None
+    mark: datetime | None = None
 
 
 def audit(evidence: Evidence, since: datetime, until: datetime, now: datetime) -> tuple[Audited, list[float]]:
@@ -119,6 +125,7 @@ def audit(evidence: Evidence, since: datetime, until: datetime, now: datetime) -
         report.notes.append(f"counts are unchecked: {error}")
         _sweep(report, None, evidence, tiles, max(since, provable), until)
     _loose(report, evidence)
+    _mark(report, timeline, evidence)
     return report.written(evidence, since, provable, first), report.late
 
 
@@ -205,6 +212,7 @@ class _Report:
             gaps=self.counts["gap"],
             extras=self.counts["extra"],
             early=self.counts["early"],
+            set_back=self.counts["set_back"],
             findings=tuple(self.findings),
             notes=tuple(self.notes),
         )
@@ -337,7 +345,7 @@ def _owed(
     if row.deleted:
         return
     offset = offset_of(row.name, row.definition.policy)
-    begin, end = max(since, row.settled_until), min(until, now - offset)
+    begin, end = max(since, row.settled_until, *_ends(evidence)), min(until, now - offset)
     patient_until = now - PATIENCE
     served = None if evidence.excuse else evidence.served_since
     first = last = None
@@ -356,6 +364,31 @@ def _loose(report: _Report, evidence: Evidence) -> None:
         at = run.occurrence_at or run.due_at
         what = f"run {run.id} stands for an occurrence, settles none, and nobody asked for it"
         report.find("extra", at - MICROSECOND, at, 1, what)
+
+
+def _ends(evidence: Evidence) -> list[datetime]:
+    """Return the instants up to which something says that all was settled."""
+    return [
+        *(tile.mark_after for tile in evidence.tiles),
+        *(day.mark_after for day in evidence.summaries),
+        *(change.settled_until for change in evidence.trail),
+    ]
+
+
+def _mark(report: _Report, timeline: _Timeline, evidence: Evidence) -> None:
+    """Hold the row's mark against the last settlement: a dispatcher settles anew what lies between them."""
+    mark, settled = evidence.mark, max(_ends(evidence), default=None)
+    if mark is None or settled is None or settled <= mark:
+        return
+    try:
+        again, _ = _Walk(timeline.walk(mark, settled)).count(settled)
+    except InvalidTrigger:
+        again = 0
+    what = (
+        f"its row says settled until {instant_text(mark)}, behind its last settlement at "
+        f"{instant_text(settled)}: {f'{again} occurrences' if again else 'that time'} would be settled twice"
+    )
+    report.find("set_back", mark, settled, again or 1, what)
 
 
 def lateness(seconds: Iterable[float]) -> Lateness:
