@@ -84,7 +84,7 @@ class Targets:
         said = [] if (unverified := self.unverified(target)) is None else [unverified]
         if target.key not in self._desk.announced():
             said.append(
-                f"no live node has announced {target.key} so far; nodes look for new targets all the time, "
-                "and until one can run it, its runs are parked"
+                f"no live node has announced {target.key} so far; one that can run it learns that within a "
+                "second, or within 5 minutes where it could not before; until then its runs are parked"
             )
         return tuple(said)
