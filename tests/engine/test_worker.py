@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine import worker as module
 from onebeat.engine.attempt import LAPSED
-from onebeat.engine.repertoire import AGAIN_MAX
+from onebeat.engine.repertoire import AGAIN_MAX, THREAD
 from onebeat.engine.worker import LEARN, LEASE, POLL, WRITES_MAX
 
 
@@ -108,6 +110,50 @@ def test_a_target_that_cannot_be_resolved_is_tried_ever_more_rarely(lab: Lab) ->
     assert pauses[:3] == [seconds(5), seconds(10), seconds(20)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == AGAIN_MAX
+
+
+def tried(*but: threading.Thread) -> None:
+    """Wait until all that is tried aside has answered, ``but`` what hangs."""
+    for thread in threading.enumerate():
+        if thread.name == THREAD and thread not in but:
+            thread.join()
+
+
+def test_a_target_whose_import_hangs_keeps_no_lease_from_being_renewed_and_no_other_target_from_its_turn(
+    lab: Lab,
+) -> None:
+    node = lab.node(aside=True)
+    lab.put("a", once(lab.now() + seconds(60)), timeout=None)
+    node.worker.step()
+    tried()
+    lab.pass_time(60, node)
+    (held,) = node.puppet.started
+    hanging: SimpleQueue[threading.Thread] = SimpleQueue()
+    leave = threading.Event()
+
+    def resolve(target: Target) -> None:
+        if target.address == "hangs":
+            hanging.put(threading.current_thread())
+            leave.wait(20)
+
+    node.puppet.resolve = resolve  # type: ignore[method-assign]  # an import that waits for something
+    lab.put("b", address="hangs")
+    lab.pass_time(1, node)
+    stuck = hanging.get(timeout=20)
+    lab.put("c", address="fine")
+    lab.pass_time(6, node)
+    tried(stuck)
+    lab.pass_time(60, node)
+
+    try:
+        assert [run_id.partition("@")[0] for run_id in node.puppet.started] == ["a", "c"]
+        assert lab.run(held).lease_until > lab.now()  # type: ignore[operator]  # it is running
+        assert lab.store.nodes()[0].targets == ("puppet:body", "puppet:fine")
+    finally:
+        leave.set()
+    tried()
+    lab.pass_time(1, node)
+    assert "puppet:hangs" in lab.store.nodes()[0].targets
 
 
 def test_a_target_announced_in_code_is_claimed_before_any_schedule_names_it(lab: Lab) -> None:

@@ -296,7 +296,8 @@ class Executor(Protocol):
     def resolve(self, target: Target) -> None:
         """Raise TargetNotFound unless this process can and may run the target; then check its arguments.
 
-        Raises InvalidInput where the arguments do not fit, when the target itself can be run.
+        Raises InvalidInput where the arguments do not fit, when the target itself can be run. May be called
+        on a thread of its own, and may take its time.
         """
 
     def free(self) -> int:

@@ -100,6 +100,7 @@ class Service:
                 queues=queues,
                 targets=targets,
                 lease=lease,
+                aside=True,
                 metrics=self.metrics,
             )
             for executor in self._executors:

@@ -76,8 +76,8 @@ class _Held:
 class Worker:
     """Executes what it has claimed, under leases that it renews at a third of their length.
 
-    ``targets`` are tried at once, beside those that the ledger names. All durations are stated here; the
-    poll bounds what a lost wake-up costs.
+    ``targets`` are tried at once; those that the ledger names on a thread ``aside``, where time is real. All
+    durations are stated here; the poll bounds what a lost wake-up costs.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Worker:
         targets: Sequence[str] = (),
         lease: timedelta = LEASE,
         poll: timedelta = POLL,
+        aside: bool = False,
         metrics: Metrics | None = None,
     ) -> None:
         self._store = store
@@ -116,6 +117,8 @@ class Worker:
         self._last_now: datetime | None = None
         self._local_now = clock.now()  # this node's clock, just before the store's was read
         self._repertoire = Repertoire(self._holder, self._executors)
+        self._aside = aside
+        self._greeted = False  # what was offered has been tried once
         self._learn_at: datetime | None = None
         self._grace: timedelta | None = None
         self._stop_at: datetime | None = None
@@ -202,7 +205,10 @@ class Worker:
         """Learn which targets are asked for, try to resolve them, and announce."""
         stopping = self._grace is not None
         if not stopping and (self._learn_at is None or now >= self._learn_at):
-            self._repertoire.learn((*self._offered, *self._store.targets()), now)
+            # Later ones aside: an import that hangs, or takes long, must not keep leases from being renewed.
+            self._repertoire.learn(self._offered, now, aside=self._aside and self._greeted)
+            self._repertoire.learn(self._store.targets(), now, aside=self._aside)
+            self._greeted = True
             self._learn_at = now + LEARN
         announce_at = self._presence.announce(
             now, [] if stopping else self._repertoire.all(), stopping=stopping
