@@ -21,6 +21,7 @@ from onebeat.core.model import (
     RunState,
     Schedule,
     Settlement,
+    learn_nouns,
 )
 
 # --- what the verbs of the ledger take and answer ---------------------------------------------------
@@ -440,3 +441,6 @@ class Report(Noun, frozen=True, kw_only=True):
     result: Json = None
     error: str | None = None
     error_type: str = ""
+
+
+learn_nouns()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from threading import RLock
 from typing import TypeVar
 
 import msgspec
@@ -52,6 +53,9 @@ class Kind:
 
 
 _KINDS: dict[str, Kind] = {}
+
+_learning = RLock()
+"""Whoever reads fields holds it: see ``learn_nouns``. Their shapes come from anywhere, at any time."""
 
 
 def kind(
@@ -130,7 +134,8 @@ def read_fields(of_kind: str, fields: Fields, shape: type[Struct]) -> Struct:
                 f"trigger kind {of_kind!r} has no field {shown(name, 40)}; it has {', '.join(known)}{near}"
             )
     try:
-        return msgspec.convert(fields, shape)
+        with _learning:
+            return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise InvalidTrigger(f"trigger kind {of_kind!r} cannot be read: {error}") from error
 
