@@ -74,6 +74,10 @@ class Ledger:
         """Return when the last hold came into force, 0 if none did. Nothing was settled after it."""
         return self._count("SELECT coalesce(max(at), 0) FROM onebeat_events WHERE kind = 'firing.held'")
 
+    def owed(self, at: int) -> int:
+        """Return how many schedules have something due at ``at`` that is not settled."""
+        return self._count("SELECT count(*) FROM onebeat_schedules WHERE next_at <= ? AND dormant = 0", [at])
+
     def glance(self) -> str:
         """Return a few words for the progress bar."""
         settled = self._count("SELECT count(*) FROM onebeat_runs WHERE mark_after IS NOT NULL")

@@ -132,8 +132,7 @@ class Overlapping(Checker):
         """With this lease the schedule has no more than the limit that its oldest lease was created under."""
         run = claimed.run
         leased = self.seen.leased.get(run.schedule_id, set()) | {run.id}
-        born = [self.seen.runs[each].at for each in leased if each in self.seen.runs]
-        if born and len(leased) > self.seen.most_running(run.schedule_id, min(born)):
+        if len(leased) > self.seen.most_running(run.schedule_id, leased):
             yield f"{run.schedule} has {len(leased)} leases at once: {', '.join(sorted(leased))}"
 
     def look(self, seen_now: Picture) -> Iterator[str]:
@@ -148,10 +147,9 @@ class Overlapping(Checker):
         for row_id, runs in live.items():
             policy = seen_now.rows[row_id].definition.policy
             if policy.limited and len(runs) > policy.max_running and row_id in self.seen.stretches:
-                oldest = min(run.created_at for run in runs)
-                if len(runs) > self.seen.most_running(row_id, oldest):
-                    ids = ", ".join(sorted(run.id for run in runs))
-                    yield f"{seen_now.rows[row_id].name} has {len(runs)} live runs: {ids}"
+                ids = sorted(run.id for run in runs)
+                if len(runs) > self.seen.most_running(row_id, ids):
+                    yield f"{seen_now.rows[row_id].name} has {len(runs)} live runs: {', '.join(ids)}"
         for row_id, count in waiting.items():
             policy = seen_now.rows[row_id].definition.policy
             if not policy.limited or len(live.get(row_id, ())) < policy.max_running:

@@ -54,6 +54,7 @@ class Born(NamedTuple):
     incarnation: int
     at: datetime
     tile: Settlement | None
+    stretch: int  # the place, among its schedule's stretches, of the one in force
 
 
 class Lease(NamedTuple):
@@ -121,15 +122,15 @@ class Evidence:
         """Return the policy in force."""
         return self.rows[schedule_id].definition.policy
 
-    def most_running(self, schedule_id: int, since: datetime) -> float:
-        """Return the largest limit in force from ``since`` on: a lower one binds only what comes after it."""
-        most = 0.0
-        for stretch in reversed(self.stretches[schedule_id]):
-            policy = stretch.definition.policy
-            most = max(most, policy.max_running if policy.limited else math.inf)
-            if stretch.at < since:
-                break
-        return most
+    def most_running(self, schedule_id: int, runs: Iterable[str]) -> float:
+        """Return the largest limit in force since the oldest of ``runs``: a lower one binds what comes later.
+
+        Oldest in the order of commits: a clock that is set back says nothing of that.
+        """
+        oldest = min((self.runs[run_id].stretch for run_id in runs if run_id in self.runs), default=0)
+        policies = [stretch.definition.policy for stretch in self.stretches.get(schedule_id, ())[oldest:]]
+        limits = [policy.max_running if policy.limited else math.inf for policy in policies]
+        return max(limits, default=math.inf)
 
     def clock(self, at: datetime) -> None:
         """Take note of the store's clock."""
@@ -192,7 +193,8 @@ class Evidence:
                 self.stands_for[into] = (count + tile.count, min(first, tile.first_at), tile.last_at)
 
     def _born(self, row: Schedule, new: NewRun, at: datetime, tile: Settlement | None) -> None:
-        self.runs[new.id] = Born(new, row.id, row.number, row.incarnation, at, tile)
+        stretch = len(self.stretches[row.id]) - 1
+        self.runs[new.id] = Born(new, row.id, row.number, row.incarnation, at, tile, stretch)
         if tile is not None and new.occurrence_at is not None:
             self.fired[row.id, row.incarnation, new.occurrence_at] = new.id
 
