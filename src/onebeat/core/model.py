@@ -27,11 +27,7 @@ class Noun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def learn_nouns() -> None:
-    """Have msgspec look at every noun that there is. Called where nouns are defined, at import.
-
-    msgspec 0.22 learns a struct when it is first decoded. Two threads that do so at one time end the process:
-    the second one meets what the first has not filled in yet. An import is done by one thread.
-    """
+    """Have msgspec 0.22 look at every noun, at import: threads that race to be the first would crash."""
     for noun in Noun.__subclasses__():
         msgspec.json.Decoder(noun)
 
@@ -500,6 +496,3 @@ def from_micros(count: int) -> datetime:
 def shard_of(name: str) -> int:
     """Return the 16-bit shard of a schedule: a hash of its name, the same on every node for ever."""
     return zlib.crc32(name.encode()) & 0xFFFF
-
-
-learn_nouns()

@@ -342,12 +342,12 @@ def _parts(kind_name: str, fields: Fields) -> tuple[Trigger, ...]:
     return tuple(build(nested_spec(part)) for part in of)
 
 
-@kind("union", nested=("of",))
+@kind("union", shape=PartsFields, nested=("of",))
 def _build_union(fields: Fields) -> UnionTrigger:
     return UnionTrigger(_parts("union", fields))
 
 
-@kind("intersection", nested=("of",))
+@kind("intersection", shape=PartsFields, nested=("of",))
 def _build_intersection(fields: Fields) -> IntersectionTrigger:
     parts = _parts("intersection", fields)
     intervals = [part for part in parts if isinstance(part, IntervalTrigger)]
@@ -364,13 +364,13 @@ def _build_intersection(fields: Fields) -> IntersectionTrigger:
     return IntersectionTrigger(parts)
 
 
-@kind("except", nested=("of", "without"))
+@kind("except", shape=ExceptFields, nested=("of", "without"))
 def _build_except(fields: Fields) -> ExceptTrigger:
     given = read_fields("except", fields, ExceptFields)
     return ExceptTrigger((build(nested_spec(given.of)), build(nested_spec(given.without))))
 
 
-@kind("between", nested=("of",))
+@kind("between", shape=BetweenFields, nested=("of",))
 def _build_between(fields: Fields) -> BetweenTrigger:
     given = read_fields("between", fields, BetweenFields)
     start = EARLIEST if given.start_at is None else utc(given.start_at, "start_at")

@@ -101,7 +101,7 @@ class CronTrigger:
         return found
 
 
-@kind("cron", zoned=True)
+@kind("cron", shape=CronFields, zoned=True)
 def _build(fields: Fields) -> CronTrigger:
     given = read_fields("cron", fields, CronFields)
     read = read_cron(given.expression, all_days=given.days == "all")

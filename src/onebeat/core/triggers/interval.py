@@ -229,7 +229,7 @@ def _anchor_interval(fields: Fields, cut: datetime) -> Fields:
     return fields if fields.get("anchor_at") is not None else {**fields, "anchor_at": instant_text(cut)}
 
 
-@kind("interval", anchor=_anchor_interval)
+@kind("interval", shape=IntervalFields, anchor=_anchor_interval)
 def _build_interval(fields: Fields) -> IntervalTrigger | RelativeTrigger:
     given = read_fields("interval", fields, IntervalFields)
     period = _microseconds(given.period_s)
@@ -248,7 +248,7 @@ def _anchor_once(fields: Fields, cut: datetime) -> Fields:
     return {"at": instant_text(cut + timedelta(microseconds=_microseconds(fields["in_s"])))}
 
 
-@kind("once", anchor=_anchor_once)
+@kind("once", shape=OnceFields, anchor=_anchor_once)
 def _build_once(fields: Fields) -> OnceTrigger | RelativeTrigger:
     given = read_fields("once", fields, OnceFields)
     if given.at is not None and given.in_s is None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from threading import RLock
 from typing import TypeVar
 
 import msgspec
@@ -43,24 +42,28 @@ class Kind:
     ``build`` makes the evaluator from the fields and raises InvalidTrigger for what cannot be meant.
     ``zoned``: the field ``zone`` names the zone to live in, and ``with_zone`` fills it in. ``anchor`` turns
     what is relative to the declaration into instants, given the cut. ``nested`` names the fields that hold
-    other specs, one or a list: whatever is said of a whole spec is then said of them too.
+    other specs, one or a list: whatever is said of a whole spec is then said of them too. ``shape`` is what
+    ``build`` has ``read_fields`` read: it is learnt here, by the one thread that imports (``learn_nouns``).
     """
 
     build: Build
+    shape: type[msgspec.Struct] | None = None
     zoned: bool = False
     anchor: Callable[[Fields, datetime], Fields] | None = None
     nested: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.shape is not None:
+            msgspec.json.Decoder(self.shape)
+
 
 _KINDS: dict[str, Kind] = {}
-
-_learning = RLock()
-"""Whoever reads fields holds it: see ``learn_nouns``. Their shapes come from anywhere, at any time."""
 
 
 def kind(
     name: str,
     *,
+    shape: type[msgspec.Struct] | None = None,
     zoned: bool = False,
     anchor: Callable[[Fields, datetime], Fields] | None = None,
     nested: tuple[str, ...] = (),
@@ -68,7 +71,7 @@ def kind(
     """Register the decorated function as the builder of a kind."""
 
     def registered(build: Build) -> Build:
-        _KINDS[name] = Kind(build=build, zoned=zoned, anchor=anchor, nested=nested)
+        _KINDS[name] = Kind(build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested)
         return build
 
     return registered
@@ -134,8 +137,7 @@ def read_fields(of_kind: str, fields: Fields, shape: type[Struct]) -> Struct:
                 f"trigger kind {of_kind!r} has no field {shown(name, 40)}; it has {', '.join(known)}{near}"
             )
     try:
-        with _learning:
-            return msgspec.convert(fields, shape)
+        return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise InvalidTrigger(f"trigger kind {of_kind!r} cannot be read: {error}") from error
 
