@@ -12,7 +12,7 @@ from tests.store.sqlite_place import dialect_of
 
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import RunState
-from onebeat.store import sql, sql_purge, sql_reader, sql_runs
+from onebeat.store import sql, sql_claims, sql_purge, sql_reader, sql_runs
 from onebeat.store.open import open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
@@ -22,14 +22,21 @@ READS = """DUE_ROWS DUE_NEXT LAST_WAITING LIVE_COUNT WAITING_COUNT READY_TARGET 
     LOG_LINES RUN_TILES EVENT_TILES SUMMARIES PURGED_UNTIL FIRST_MARK DUE_COUNT"""
 WRITES = """SETTLED SKIPS_LEFT RUN_EXISTS UNDER_CURRENT BUMPED EDIT_SEEN SCHEDULE_PUT DEFINITION_KEPT
     TARGET_NAMED HOLD_SEEN NODE_GONE CURSOR CURSOR_MOVED"""
-RUNS = """QUEUED PROMOTED UNFINISHED_OF WAITING_OF NEXT_PRIORITY CLAIMABLE DEFINITIONS CLAIMED NEWEST_FENCE
-    FENCE_MOVED RUNS_NAMED MOVED HELD_ON NOTED PROGRESSED LOG_GREW OVERDUE"""
+CLAIMS = "NEXT_PRIORITY CLAIMABLE DEFINITIONS CLAIMED NEWEST_FENCE FENCE_MOVED"
+RUNS = """QUEUED FIRST_WAITING SLOTS PROMOTED UNFINISHED_OF WAITING_OF RUNS_NAMED MOVED HELD_ON NOTED
+    PROGRESSED LOG_GREW OVERDUE"""
 PURGES = """VISITED CROWDED_BEFORE FINISHED_RUNS OLD_TILES HISTORY RUNS_GONE LINES_GONE OWN_EVENTS_GONE
     EVENTS_GONE SUMMARY SUMMARY_GONE BURIED SCHEDULE_GONE"""
 OF_ONE, OF_ALL = RunQuery(schedule="a"), RunQuery()
 STATEMENTS = {
     name: getattr(module, name)
-    for module, names in ((sql_reader, READS), (sql, WRITES), (sql_runs, RUNS), (sql_purge, PURGES))
+    for module, names in (
+        (sql_reader, READS),
+        (sql, WRITES),
+        (sql_claims, CLAIMS),
+        (sql_runs, RUNS),
+        (sql_purge, PURGES),
+    )
     for name in names.split()
 } | {
     "due in order": sql_reader.DUE_ROWS + sql_reader.DUE_ORDER,

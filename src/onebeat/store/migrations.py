@@ -19,7 +19,7 @@ from typing import NamedTuple
 from onebeat.core.codec import FORMAT
 from onebeat.core.errors import SchemaMismatch
 from onebeat.core.model import micros
-from onebeat.store.dialects.protocol import Dialect, Session
+from onebeat.store.dialects.protocol import MIGRATE, AddMissing, Dialect, Session
 
 PRE, POST = "pre", "post"
 STEPS = "onebeat_steps"
@@ -29,7 +29,7 @@ STEPS_TABLE = (
 )
 STEP_MADE = f"INSERT INTO {STEPS} (number, step, what, applied_at) VALUES (?, ?, ?, ?)"
 FORMAT_READ = "SELECT value FROM onebeat_meta WHERE name = 'format'"
-FORMAT_SET = "INSERT INTO onebeat_meta (name, value) VALUES ('format', ?) ON CONFLICT (name) DO NOTHING"
+FORMAT_SET = AddMissing("INSERT INTO onebeat_meta (name, value) VALUES ('format', ?)", "name")
 
 _NAME = re.compile(r"(\d{3})_(pre|post)_(\w+)\.(\w+)\.sql")
 
@@ -73,13 +73,14 @@ def migrate(dialect: Dialect, *, finish: bool = False) -> list[Step]:
     known = steps(dialect.kind)
 
     def work(session: Session) -> list[Step]:
+        session.gate(MIGRATE)
         there = made(session)
         _refuse_newer(session, there, known)
         missing = _missing(there, known, finish=finish)
         session.run(STEPS_TABLE)
         for step in missing:
             session.run(step.sql)
-            session.run(STEP_MADE, (step.number, step.step, step.what, micros(dialect.now())))
+            session.run(STEP_MADE, (step.number, step.step, step.what, micros(session.now())))
         session.run(FORMAT_SET, (FORMAT,))
         return missing
 

@@ -33,7 +33,7 @@ def slot_of(state: RunState) -> str | None:
 
 NEW_RUN_COLUMNS = """id, schedule_id, schedule, number, definition_id, target_id, priority, state, slot,
     watch_at, due_at, ready_at, created_at, occurrence_at, deadline_at, mark_before, mark_after, count,
-    fold_first_at, fold_last_at, fold_count, key"""
+    fold_first_at, fold_last_at, fold_count, "key\""""
 
 
 def new_run_cells(

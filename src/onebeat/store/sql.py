@@ -31,7 +31,7 @@ from onebeat.core.model import (
     shard_of,
 )
 from onebeat.core.ports import CUT_AGE_MAX
-from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
+from onebeat.store.dialects.protocol import HOLD, ORDER, AddMissing, BatchUpdate, Cell, Dialect, Row, Session
 from onebeat.store.rows import (
     CHANGED_SCHEDULE_COLUMNS,
     DEFINITION_COLUMNS,
@@ -55,21 +55,34 @@ from onebeat.store.sql_runs import UNFINISHED_OF, WAITING_OF
 # --- settle ---
 
 FIRED_UNDER = "id, name, number, definition_id, target_id, priority"
-SETTLED = f"""WITH d (id, version, settled_until, next_at) AS (VALUES {{rows}})
-    UPDATE onebeat_schedules
-    SET version = onebeat_schedules.version + 1, settled_until = d.settled_until, next_at = d.next_at
-    FROM d WHERE onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version
-    RETURNING {", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(","))}"""
+SETTLED = BatchUpdate(
+    "onebeat_schedules",
+    "d (id, version, settled_until, next_at)",
+    {
+        "version": "onebeat_schedules.version + 1",
+        "settled_until": "d.settled_until",
+        "next_at": "d.next_at",
+    },
+    "onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version",
+    ", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(",")),
+)
 STILL_WAITING = """WITH wanted (id) AS (VALUES {rows})
     SELECT r.id FROM wanted AS w JOIN onebeat_runs AS r ON r.id = w.id WHERE r.slot = 'waiting'"""
-FOLD_GREW = """WITH f (id, first_at, last_at, count) AS (VALUES {rows})
-    UPDATE onebeat_runs SET
-        fold_first_at = CASE WHEN COALESCE(fold_first_at, occurrence_at) < f.first_at
-            THEN COALESCE(fold_first_at, occurrence_at) ELSE f.first_at END,
-        fold_last_at = CASE WHEN COALESCE(fold_last_at, occurrence_at) > f.last_at
-            THEN COALESCE(fold_last_at, occurrence_at) ELSE f.last_at END,
-        fold_count = f.count + COALESCE(fold_count, CASE WHEN occurrence_at IS NULL THEN 0 ELSE 1 END)
-    FROM f WHERE onebeat_runs.id = f.id"""
+_STANDS_FROM = "COALESCE(fold_first_at, occurrence_at)"
+_STANDS_TO = "COALESCE(fold_last_at, occurrence_at)"
+FOLD_GREW = BatchUpdate(
+    "onebeat_runs",
+    "f (id, first_at, last_at, count)",
+    {
+        "fold_first_at": f"CASE WHEN {_STANDS_FROM} < f.first_at THEN {_STANDS_FROM} ELSE f.first_at END",
+        "fold_last_at": f"CASE WHEN {_STANDS_TO} > f.last_at THEN {_STANDS_TO} ELSE f.last_at END",
+        "fold_count": "f.count + COALESCE(fold_count, CASE WHEN occurrence_at IS NULL THEN 0 ELSE 1 END)",
+    },
+    "onebeat_runs.id = f.id",
+)
+SCHEDULES_BY_ID = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY id"
+SCHEDULES_BY_NAME = "SELECT id FROM onebeat_schedules WHERE name IN {keys} ORDER BY id"
+CURSOR_LOCKED = "SELECT name FROM onebeat_cursors WHERE name IN {keys} ORDER BY name"
 REPLACED = "replaced by a newer occurrence"
 SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
 
@@ -79,30 +92,32 @@ EDIT_SEEN = f"""SELECT {CHANGED_SCHEDULE_COLUMNS} FROM onebeat_changes AS c
     LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.edit_id = ?"""
 _LATER = "incarnation, version, settled_until, dormant, number, definition_id, target_id, priority, change_id"
 SCHEDULE_ADDED = f"""INSERT INTO onebeat_schedules (name, shard, {_LATER})
-    VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING id"""
-SCHEDULE_BACK = f"""INSERT INTO onebeat_schedules (id, name, shard, {_LATER})
-    VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING"""
+    VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0)"""
+SCHEDULE_BACK = AddMissing(
+    f"INSERT INTO onebeat_schedules (id, name, shard, {_LATER}) VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+    "id",
+)
 SCHEDULE_PUT = """UPDATE onebeat_schedules SET incarnation = ?, version = ?, settled_until = ?, next_at = ?,
     dormant = ?, skips = ?, number = ?, definition_id = ?, target_id = ?, priority = ?, max_running = ?,
     change_id = ? WHERE id = ?"""
-TARGET_ADDED = "INSERT INTO onebeat_targets (queue, key) VALUES (?, ?) ON CONFLICT (queue, key) DO NOTHING"
-TARGET_NAMED = "SELECT id FROM onebeat_targets WHERE queue = ? AND key = ?"
+TARGET_ADDED = AddMissing('INSERT INTO onebeat_targets (queue, "key") VALUES (?, ?)', 'queue, "key"')
+TARGET_NAMED = 'SELECT id FROM onebeat_targets WHERE queue = ? AND "key" = ?'
 DEFINITION_ADDED = """INSERT INTO onebeat_definitions (schedule_id, number, target_id, priority, max_running,
-    trigger, policy, title, tags, target) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
+    "trigger", policy, title, tags, target) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 DEFINITION_KEPT = f"""SELECT d.id, d.target_id, d.priority, d.max_running, {DEFINITION_COLUMNS}
     FROM onebeat_definitions AS d WHERE d.schedule_id = ? AND d.number = ?"""
 CHANGE_ADDED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, incarnation, version,
     definition_id, action, actor, reason, cut_at, boundary_at, committed_at, settled_until, next_at, paused,
     quarantined, deleted, skips, owner, revision, applied, tz_version, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # --- request, hold, announce ---
 
 RUN_EXISTS = "SELECT 1 FROM onebeat_runs WHERE id = ?"
 UNDER_CURRENT = f"SELECT {FIRED_UNDER} FROM onebeat_schedules WHERE id = ? AND version = ?"
 BUMPED = "UPDATE onebeat_schedules SET version = version + 1 WHERE id = ?"
-HOLD_SEEN = "SELECT before FROM onebeat_holds WHERE edit_id = ?"
-HOLD_ADDED = "INSERT INTO onebeat_holds (edit_id, before, after) VALUES (?, ?, ?)"
+HOLD_SEEN = 'SELECT "before" FROM onebeat_holds WHERE edit_id = ?'
+HOLD_ADDED = 'INSERT INTO onebeat_holds (edit_id, "before", after) VALUES (?, ?, ?)'
 CURSOR = "SELECT event_id FROM onebeat_cursors WHERE name = ?"
 CURSOR_ADDED = "INSERT INTO onebeat_cursors (name, event_id) VALUES (?, ?)"
 CURSOR_MOVED = "UPDATE onebeat_cursors SET event_id = ? WHERE name = ?"
@@ -132,10 +147,15 @@ class SqlStore(SqlPurge):
         _refuse_twice([edit.after.name for edit in edits])
         if not edits:
             return []
-        return self._write(lambda session: [self._put(session, edit) for edit in edits])
 
-    def _put(self, session: Session, edit: Edit) -> PutAnswer:
-        now = self._dialect.now()
+        def work(session: Session) -> list[PutAnswer]:
+            session.lock(SCHEDULES_BY_NAME, [edit.after.name for edit in edits])
+            now = session.now()
+            return [self._put(session, edit, now) for edit in edits]
+
+        return self._write(work)
+
+    def _put(self, session: Session, edit: Edit, now: datetime) -> PutAnswer:
         seen = session.row(EDIT_SEEN, (edit.id,))
         if seen is not None:
             then = schedule_of(seen)[0]
@@ -173,7 +193,7 @@ class SqlStore(SqlPurge):
         """Write the row, its definition and its entry in the trail; return it, and what it fires under."""
         after = edit.after
         if row is None:
-            ((schedule_id,),) = session.rows(SCHEDULE_ADDED, (after.name, shard_of(after.name)))
+            schedule_id = session.insert(SCHEDULE_ADDED, (after.name, shard_of(after.name)))
         else:
             schedule_id = row.id
             session.run(SCHEDULE_BACK, (schedule_id, after.name, shard_of(after.name)))  # if it was purged
@@ -181,7 +201,7 @@ class SqlStore(SqlPurge):
             session, schedule_id, after.number, after.definition
         )
         after = replace(after, id=schedule_id, definition=kept)
-        ((change_id,),) = session.rows(CHANGE_ADDED, _change_cells(edit, after, definition_id, micros(now)))
+        change_id = session.insert(CHANGE_ADDED, _change_cells(edit, after, definition_id, micros(now)))
         session.run(
             SCHEDULE_PUT,
             (
@@ -213,13 +233,14 @@ class SqlStore(SqlPurge):
         policy = wanted.policy
         max_running = policy.max_running if policy.limited else None
         cells = (schedule_id, number, target_id, policy.priority, max_running, *definition_cells(wanted))
-        ((definition_id,),) = session.rows(DEFINITION_ADDED, cells)
+        definition_id = session.insert(DEFINITION_ADDED, cells)
         return definition_id, target_id, policy.priority, max_running, wanted
 
     def _target_id(self, session: Session, target: Target) -> int:
         lane = (target.queue, target.key)
         known = session.row(TARGET_NAMED, lane)
         if known is None:
+            session.gate(ORDER)  # who learns of targets asks for those after the last one it knows
             session.run(TARGET_ADDED, lane)
             known = session.rows(TARGET_NAMED, lane)[0]
         return int(known[0])
@@ -228,6 +249,7 @@ class SqlStore(SqlPurge):
 
     def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
         def work(session: Session) -> Hold | None:
+            session.gate(HOLD)
             seen = session.row(HOLD_SEEN, (edit_id,))
             if seen is not None:
                 return hold_of(seen[0])
@@ -236,9 +258,9 @@ class SqlStore(SqlPurge):
             after = wanted if changes else before
             session.run(HOLD_ADDED, (edit_id, hold_text(before), hold_text(after)))
             if changes:
-                said = wanted or before or Hold(since_at=self._dialect.now())
+                at = session.now()
+                said = wanted or before or Hold(since_at=at)
                 kind = "firing.released" if wanted is None else "firing.held"
-                at = self._dialect.now()
                 self._tell(session, [Event(at=at, kind=kind, actor=said.actor, reason=said.reason)])
             return before
 
@@ -251,16 +273,17 @@ class SqlStore(SqlPurge):
         return self._write(lambda session: self._settle(session, now, decisions))
 
     def _settle(self, session: Session, now: datetime, decisions: Sequence[Decision]) -> Settled:
-        clock = self._dialect.now()
+        clock = session.now()
         if clock < now:
             return Settled(early_by=now - clock)
         if self._held(session) is not None:
             return Settled(held=True)
+        free = self._free(session, [each.schedule_id for each in decisions])
         standing = self._standing(session, [each.settlements for each in decisions])
         wanted = [
             (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
             for each, stands in zip(decisions, standing, strict=True)
-            if stands
+            if stands and each.schedule_id in free
         ]
         winners = {row[0]: row for row in session.batch(SETTLED, wanted)}
         won = tuple(each.schedule_id in winners for each in decisions)
@@ -276,6 +299,12 @@ class SqlStore(SqlPurge):
         for schedule_id in self._write_tiles(session, tiles, clock):
             self._promote(session, schedule_id)
         return Settled(won=won)
+
+    def _free(self, session: Session, schedule_ids: Sequence[int]) -> set[int]:
+        """Return which rows nobody else holds, and hold them."""
+        if session.alone:
+            return set(schedule_ids)
+        return {row[0] for row in session.free(SCHEDULES_BY_ID, schedule_ids)}
 
     def _standing(self, session: Session, settled: Sequence[Sequence[Settlement]]) -> list[bool]:
         """Return for the tiles of each schedule whether all that they fold into beside them is waiting."""
@@ -313,15 +342,20 @@ class SqlStore(SqlPurge):
     def request(self, requests: Sequence[Request]) -> list[Answer]:
         if not requests:
             return []
-        return self._write(lambda session: [self._request(session, request) for request in requests])
 
-    def _request(self, session: Session, request: Request) -> Answer:
+        def work(session: Session) -> list[Answer]:
+            session.lock(SCHEDULES_BY_ID, [request.schedule_id for request in requests])
+            now = session.now()
+            return [self._request(session, request, now) for request in requests]
+
+        return self._write(work)
+
+    def _request(self, session: Session, request: Request, now: datetime) -> Answer:
         if session.row(RUN_EXISTS, (request.run.id,)) is not None:
             return Answer.REPEATED
         under = session.row(UNDER_CURRENT, (request.schedule_id, request.expected_version))
         if under is None:
             return Answer.STALE
-        now = self._dialect.now()
         self._fire(session, [(request.run, under, None)], now)
         session.run(BUMPED, (request.schedule_id,))
         event = Event(
@@ -339,7 +373,7 @@ class SqlStore(SqlPurge):
 
     def announce(self, node: Node) -> list[str]:
         def work(session: Session) -> list[str]:
-            now = micros(self._dialect.now())
+            now = micros(session.now())
             session.run(NODE_GONE, (node.id,))
             session.run(NODE_ADDED, node_cells(node))
             alive = [node_of(row) for row in session.rows(NODES_ALIVE, (now,))]
@@ -365,6 +399,7 @@ class SqlStore(SqlPurge):
             return int(row[0]) if row is not None and (to is None or to <= row[0]) else None
 
         def work(session: Session) -> int:
+            session.lock(CURSOR_LOCKED, [name])
             row = session.row(CURSOR, (name,))
             stands = row[0] if row is not None else to if to is not None else session.rows(NEWEST_EVENT)[0][0]
             after = max(stands, stands if to is None else to)
@@ -381,7 +416,7 @@ class SqlStore(SqlPurge):
         return self._dialect.wait(until)
 
     def wake(self) -> None:
-        self._dialect.changed()
+        self._dialect.wake()
 
     def close(self) -> None:
         self._dialect.close()

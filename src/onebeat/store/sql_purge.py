@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from onebeat.core.messages import Purged
 from onebeat.core.model import micros
-from onebeat.store.dialects.protocol import Row, Session
+from onebeat.store.dialects.protocol import PURGE, BatchDelete, Row, Session
 from onebeat.store.rows import DELETED, FIRST, instant_of, is_once, policy_of
 from onebeat.store.sql_runs import SqlRuns
 
@@ -33,15 +33,11 @@ HISTORY = """SELECT 1 FROM onebeat_runs WHERE schedule_id = ? UNION ALL
     LIMIT 1 OFFSET ?"""
 RUN, EVENT = "run", "event"
 
-RUNS_GONE = """WITH g (id) AS (VALUES {rows})
-    DELETE FROM onebeat_runs WHERE slot IS NULL AND id IN (SELECT id FROM g) RETURNING id, seq"""
-LINES_GONE = (
-    "WITH g (seq) AS (VALUES {rows}) DELETE FROM onebeat_log_lines WHERE run_seq IN (SELECT seq FROM g)"
-)
-OWN_EVENTS_GONE = """WITH g (run_id) AS (VALUES {rows})
-    DELETE FROM onebeat_events WHERE run_id IN (SELECT run_id FROM g) AND mark_before IS NULL"""
-EVENTS_GONE = """WITH g (id) AS (VALUES {rows})
-    DELETE FROM onebeat_events WHERE id IN (SELECT id FROM g) RETURNING id"""
+SCHEDULES_LOCKED = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY id"
+RUNS_GONE = BatchDelete("onebeat_runs", "id", "slot IS NULL", "id, seq")
+LINES_GONE = BatchDelete("onebeat_log_lines", "run_seq")
+OWN_EVENTS_GONE = BatchDelete("onebeat_events", "run_id", "mark_before IS NULL")
+EVENTS_GONE = BatchDelete("onebeat_events", "id", returning="id")
 SUMMARY = """SELECT fired, folded, skipped, mark_before, mark_after FROM onebeat_day_summaries
     WHERE schedule_id = ? AND day = ?"""
 SUMMARY_GONE = "DELETE FROM onebeat_day_summaries WHERE schedule_id = ? AND day = ?"
@@ -54,7 +50,8 @@ BURIED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, incarna
         c.cut_at, s.settled_until, ?, s.settled_until, 1, '', 0, c.tz_version, c.created_at
     FROM onebeat_schedules AS s JOIN onebeat_changes AS c ON c.id = s.change_id
     WHERE s.id = ? AND s.version = ?"""
-SCHEDULE_GONE = "DELETE FROM onebeat_schedules WHERE id = ? AND version = ? RETURNING id"
+UNCHANGED = "SELECT 1 FROM onebeat_schedules WHERE id = ? AND version = ?"
+SCHEDULE_GONE = "DELETE FROM onebeat_schedules WHERE id = ? AND version = ?"
 
 
 class Beyond(NamedTuple):
@@ -75,6 +72,8 @@ class SqlPurge(SqlRuns):
             return Purged(next_id=next_id)
 
         def work(session: Session) -> Purged:
+            session.gate(PURGE)  # the summaries are read, and written back
+            session.lock(SCHEDULES_LOCKED, [beyond.schedule_id for beyond in found if beyond.over])
             runs, events, schedules = 0, 0, 0
             for beyond in found:
                 gone = [item[1] for item in _forget(session, beyond)]
@@ -172,6 +171,10 @@ def _bury(session: Session, beyond: Beyond, now: datetime) -> bool:
     """Take a row out of the table, if nothing happened to it. The trail goes on knowing it."""
     if not beyond.over or _has_more(session, beyond.schedule_id, 0):
         return False
+    identity = (beyond.schedule_id, beyond.version)
+    if session.row(UNCHANGED, identity) is None:
+        return False
     edit_id = f"purge:{beyond.schedule_id}:{beyond.version}"
-    session.run(BURIED, (edit_id, micros(now), beyond.schedule_id, beyond.version))
-    return session.row(SCHEDULE_GONE, (beyond.schedule_id, beyond.version)) is not None
+    session.run(BURIED, (edit_id, micros(now), *identity))
+    session.run(SCHEDULE_GONE, identity)
+    return True

@@ -22,7 +22,7 @@ from onebeat.core.messages import (
     Tile,
 )
 from onebeat.core.model import Definition, Event, Load, Node, Owing, Run, RunState, Schedule, micros
-from onebeat.store.dialects.protocol import Cell, Dialect, Row, Session
+from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, Row, Session
 from onebeat.store.rows import (
     CHANGE_COLUMNS,
     CHANGED_SCHEDULE_COLUMNS,
@@ -111,8 +111,8 @@ RUNS_OF_SCHEDULE = "r.schedule_id = (SELECT id FROM onebeat_schedules WHERE name
 RUNS_BEFORE = "r.seq < (SELECT seq FROM onebeat_runs WHERE id = ?)"
 LOG_LINES = """SELECT l.at, l.attempt, l.level, l.text FROM onebeat_log_lines AS l
     JOIN onebeat_runs AS r ON r.seq = l.run_seq WHERE r.id = ? ORDER BY l.id"""
-TARGET_BY_ID = "SELECT queue, key FROM onebeat_targets WHERE id = ?"
-TARGETS_AFTER = "SELECT id, queue, key FROM onebeat_targets WHERE id > ? ORDER BY id"
+TARGET_BY_ID = 'SELECT queue, "key" FROM onebeat_targets WHERE id = ?'
+TARGETS_AFTER = 'SELECT id, queue, "key" FROM onebeat_targets WHERE id > ? ORDER BY id'
 
 # --- the proof ---
 
@@ -181,13 +181,13 @@ class SqlReader:
 
         def rows(session: Session) -> Iterator[Row]:
             if query.names is None:
-                yield from session.each(sql + " ORDER BY s.name", args)
+                yield from session.each(sql + " ORDER BY s.name", args, query.limit)
                 return
             names = sorted(set(query.names))
             for begin in range(0, len(names), NAMES_MAX):
                 some = names[begin : begin + NAMES_MAX]
                 among = f" AND s.name IN ({','.join('?' * len(some))}) ORDER BY s.name"
-                yield from session.each(sql + among, [*args, *some])
+                yield from session.each(sql + among, [*args, *some], len(some))
 
         def work(session: Session) -> list[Schedule]:
             found = (schedule_of(row)[0] for row in rows(session))
@@ -232,7 +232,9 @@ class SqlReader:
         def work(session: Session) -> Due:
             if self._held(session) is not None:
                 return Due()
-            rows = (self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args))
+            rows = (
+                self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args, limit)
+            )
             found = tuple(islice((row for row in rows if row is not None), limit))
             following = session.row(DUE_NEXT + shared + NEXT_ORDER, args)
             return Due(rows=found, next_at=None if following is None else instant_of(following[0]))
@@ -265,7 +267,7 @@ class SqlReader:
 
     def broken(self, limit: int) -> list[tuple[str, str]]:
         def work(session: Session) -> list[tuple[str, str]]:
-            looked_at = (schedule_of(row) for row in session.each(SOONEST, (limit + LOOKED_AT,)))
+            looked_at = (schedule_of(row) for row in session.rows(SOONEST, (limit + LOOKED_AT,)))
             return list(islice(((row.name, wrong) for row, wrong in looked_at if wrong), limit))
 
         return self._read(work)
@@ -313,7 +315,7 @@ class SqlReader:
             found: list[tuple[int, Run]] = []
             for condition in in_states:
                 where = " AND ".join([*conditions, condition])
-                rows = session.each(RUNS_WHERE.format(where), args)
+                rows = session.each(RUNS_WHERE.format(where), args, query.limit)
                 wanted = (row for row in rows if query.tag is None or query.tag in tags_of(row[-1]))
                 found += [(row[RUN_SEQ], self._run(session, row)) for row in islice(wanted, query.limit)]
             found.sort(key=lambda each: -each[0])
@@ -336,6 +338,8 @@ class SqlReader:
             if value is not None:
                 sql += f" AND {column} = ?"
                 args.append(value)
+        if query.kinds == ():
+            return []
         if query.kinds is not None:
             sql += f" AND kind IN ({','.join('?' * len(query.kinds))})"
             args.extend(query.kinds)
@@ -417,13 +421,13 @@ class SqlReader:
         return self._read(self._held)
 
     def _held(self, session: Session) -> Hold | None:
+        session.gate(HOLD, shared=True)
         row = session.row(HELD)
         return None if row is None else hold_of(row[0])
 
     def counts(self) -> dict[str, int]:
-        now = micros(self._dialect.now())
-
         def work(session: Session) -> dict[str, int]:
+            now = micros(session.now())
             states: dict[str, int] = dict(session.rows(STATES_COUNT))
             rows = [(bits, count) for bits, count in session.rows(DORMANT_COUNT) if bits < DELETED]
             return {f"runs_{state.value}": states.get(state.value, 0) for state in RunState} | {

@@ -1,14 +1,12 @@
-"""Runs in the SQL store: fired, claimed, moved on and promoted; and what time has overtaken.
+"""Runs in the SQL store: fired, moved on and promoted; and what time has overtaken. Claims: sql_claims.py.
 
 A transaction reads the runs that it concerns, moves them in memory by moves.py, which every store shares,
-and writes back what changed. That is sound because nobody else writes meanwhile: the dialect's ``write``
-holds what is read here.
+and writes back what changed. That is sound because nobody else moves them meanwhile: what is read to be
+written is locked before, schedules by id and then runs by id, unless the transaction writes alone anyway.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from heapq import merge
-from itertools import islice
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -18,8 +16,6 @@ from onebeat.core.messages import (
     Advanced,
     Answer,
     AnyTransition,
-    Claim,
-    Claimed,
     Done,
     Finish,
     Guard,
@@ -35,7 +31,6 @@ from onebeat.core.messages import (
 from onebeat.core.model import (
     FINISHED,
     UNFINISHED,
-    Definition,
     Event,
     NewRun,
     Outcome,
@@ -44,16 +39,15 @@ from onebeat.core.model import (
     Settlement,
     micros,
 )
-from onebeat.store.dialects.protocol import Cell, Row, Session
-from onebeat.store.moves import cancelled, leased, moved
-from onebeat.store.rows import DEFINITION_COLUMNS, definition_of, micros_of, policy_of
+from onebeat.store.dialects.protocol import ORDER, BatchUpdate, Cell, Row, Session
+from onebeat.store.moves import cancelled, moved
+from onebeat.store.rows import micros_of, policy_of
 from onebeat.store.run_rows import (
     EVENT_COLUMNS,
     HELD_COLUMNS,
     MOVED_COLUMNS,
     NEW_RUN_COLUMNS,
     RUN_COLUMNS,
-    RUN_DEFINITION,
     RUN_SEQ,
     end_cells,
     event_cells,
@@ -61,11 +55,10 @@ from onebeat.store.run_rows import (
     moved_cells,
     new_run_cells,
 )
-from onebeat.store.sql_reader import SqlReader, ready_targets
+from onebeat.store.sql_claims import FENCE_MOVED, MANY, SqlClaims
 
 T = TypeVar("T")
 
-DEFINITIONS_KEPT = 8192
 DROPPED = "dropped"
 """The level of a log's last line, where the rest of it did not fit."""
 
@@ -76,61 +69,63 @@ EVENTS_ADDED = f"INSERT INTO onebeat_events ({EVENT_COLUMNS}) VALUES {{rows}}"
 QUEUED = """WITH wanted (schedule_id) AS (VALUES {rows})
     SELECT w.schedule_id FROM wanted AS w WHERE EXISTS
     (SELECT 1 FROM onebeat_runs AS r WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting')"""
-PROMOTED = """UPDATE onebeat_runs SET state = 'ready', slot = 'live' WHERE seq IN
-    (SELECT seq FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting' ORDER BY due_at, id LIMIT
-        COALESCE((SELECT CASE WHEN s.max_running IS NULL THEN 1000000000 ELSE max(0, s.max_running -
-            (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'live')) END
-        FROM onebeat_schedules AS s WHERE s.id = ?), 0))
-    RETURNING id"""
+FIRST_WAITING = """SELECT seq, id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
+    ORDER BY due_at, id LIMIT ?"""
+SLOTS = """SELECT max_running,
+    (SELECT count(*) FROM onebeat_runs WHERE schedule_id = onebeat_schedules.id AND slot = 'live')
+    FROM onebeat_schedules WHERE id = ?"""
+PROMOTED = BatchUpdate(
+    "onebeat_runs", "m (seq)", {"state": "'ready'", "slot": "'live'"}, "onebeat_runs.seq = m.seq"
+)
+LIMITED_LOCKED = """SELECT id FROM onebeat_schedules WHERE max_running IS NOT NULL
+    AND id IN (SELECT schedule_id FROM onebeat_runs WHERE id IN {keys}) ORDER BY id"""
+RUNS_LOCKED = "SELECT seq FROM onebeat_runs WHERE id IN {keys} ORDER BY id"
+UNFINISHED_LOCKED = """SELECT seq FROM onebeat_runs WHERE schedule_id IN {keys}
+    AND slot IN ('live', 'waiting') ORDER BY id"""
 UNFINISHED_OF = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
     WHERE r.schedule_id = ? AND r.slot IN ('live', 'waiting')"""
 WAITING_OF = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.schedule_id = ? AND r.slot = 'waiting'"
-
-# --- claiming ---
-
-NEXT_PRIORITY = """SELECT priority FROM onebeat_runs WHERE state = 'ready' AND target_id = ? AND priority < ?
-    ORDER BY priority DESC LIMIT 1"""
-CLAIMABLE = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
-    WHERE r.state = 'ready' AND r.target_id = ? AND r.priority = ? AND r.ready_at <= ?
-    AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
-DEFINITIONS = f"""WITH wanted (id) AS (VALUES {{rows}})
-    SELECT d.id, {DEFINITION_COLUMNS} FROM wanted AS w JOIN onebeat_definitions AS d ON d.id = w.id"""
-CLAIMED = """WITH c (seq, token) AS (VALUES {rows})
-    UPDATE onebeat_runs SET state = 'running', watch_at = ?, reason = '', attempt = attempt + 1,
-        token = c.token, holder = ?, lease_until = ?, resend_at = NULL, claimed_at = ?, started_at = NULL,
-        outcome = NULL, error = NULL, progress_done = NULL, progress_total = NULL
-    FROM c WHERE onebeat_runs.seq = c.seq"""
-NEWEST_FENCE = "SELECT value FROM onebeat_meta WHERE name = 'last_token'"
-FENCE_MOVED = "UPDATE onebeat_meta SET value = ? WHERE name = 'last_token'"
-HIGHEST = 1 << 62
 
 # --- moving ---
 
 RUNS_NAMED = f"""WITH wanted (id) AS (VALUES {{rows}})
     SELECT {RUN_COLUMNS} FROM wanted AS w JOIN onebeat_runs AS r ON r.id = w.id"""
-_moved = [name.strip() for name in MOVED_COLUMNS.split(",")]
-_held = [name.strip() for name in HELD_COLUMNS.split(",")]
-MOVED = f"""WITH m ({MOVED_COLUMNS}) AS (VALUES {{rows}})
-    UPDATE onebeat_runs SET {", ".join(f"{name} = m.{name}" for name in _moved[1:])}
-    FROM m WHERE onebeat_runs.seq = m.seq"""
-HELD_ON = f"""WITH m ({HELD_COLUMNS}) AS (VALUES {{rows}})
-    UPDATE onebeat_runs SET {", ".join(f"{name} = m.{name}" for name in _held[1:])}
-    FROM m WHERE onebeat_runs.seq = m.seq"""
 
-STARTED = """WITH h (id, token) AS (VALUES {rows})
-    UPDATE onebeat_runs SET started_at = ?, deadline_at = NULL FROM h
-    WHERE onebeat_runs.id = h.id AND state = 'running' AND onebeat_runs.token = h.token AND started_at IS NULL
-    RETURNING onebeat_runs.id, cancel_requested, schedule_id"""
-RENEWED = """WITH h (id, token, until) AS (VALUES {rows})
-    UPDATE onebeat_runs SET lease_until = h.until, watch_at = h.until FROM h
-    WHERE onebeat_runs.id = h.id AND state = 'running' AND onebeat_runs.token = h.token
-    RETURNING onebeat_runs.id, cancel_requested, schedule_id"""
-ENDED_AT = """WITH h (id, token, state, reason, outcome, error, result) AS (VALUES {rows})
-    UPDATE onebeat_runs SET state = h.state, slot = NULL, watch_at = NULL, reason = h.reason,
-        outcome = h.outcome, error = h.error, result = h.result, lease_until = NULL, resend_at = NULL,
-        finished_at = ?
-    FROM h WHERE onebeat_runs.id = h.id AND onebeat_runs.state = 'running' AND onebeat_runs.token = h.token
-    RETURNING onebeat_runs.id, cancel_requested, schedule_id"""
+
+def _set_all(columns: str) -> BatchUpdate:
+    """Return the statement that writes these columns, the first of which is the row's own number."""
+    sets = {name: f"m.{name}" for name in (column.strip() for column in columns.split(",")) if name != "seq"}
+    return BatchUpdate("onebeat_runs", f"m ({columns})", sets, "onebeat_runs.seq = m.seq")
+
+
+MOVED = _set_all(MOVED_COLUMNS)
+HELD_ON = _set_all(HELD_COLUMNS)
+
+_BY_HOLDER = "onebeat_runs.id = h.id AND onebeat_runs.state = 'running' AND onebeat_runs.token = h.token"
+_TOLD = "onebeat_runs.id, cancel_requested, schedule_id"
+STARTED = BatchUpdate(
+    "onebeat_runs",
+    "h (id, token)",
+    {"started_at": "?", "deadline_at": "NULL"},
+    f"{_BY_HOLDER} AND started_at IS NULL",
+    _TOLD,
+)
+RENEWED = BatchUpdate(
+    "onebeat_runs",
+    "h (id, token, until)",
+    {"lease_until": "h.until", "watch_at": "h.until"},
+    _BY_HOLDER,
+    _TOLD,
+)
+ENDED_AT = BatchUpdate(
+    "onebeat_runs",
+    "h (id, token, state, reason, outcome, error, result)",
+    {name: f"h.{name}" for name in ("state", "reason", "outcome", "error", "result")}
+    | dict.fromkeys(("slot", "watch_at", "lease_until", "resend_at"), "NULL")
+    | {"finished_at": "?"},
+    _BY_HOLDER,
+    _TOLD,
+)
 
 # --- notes and what is overdue ---
 
@@ -150,10 +145,8 @@ HELD = Advanced(answer=Answer.ACCEPTED, state=RunState.RUNNING)
 ENDED = {state: Advanced(answer=Answer.ACCEPTED, state=state) for state in FINISHED}
 
 
-class SqlRuns(SqlReader):
+class SqlRuns(SqlClaims):
     """Everything that makes or moves a run."""
-
-    _definitions: dict[int, Definition]
 
     def _write(self, work: Callable[[Session], T]) -> T:
         """Commit what ``work`` does; then tell those who wait."""
@@ -165,6 +158,7 @@ class SqlRuns(SqlReader):
 
     def _tell(self, session: Session, events: Sequence[Event]) -> None:
         if events:
+            session.gate(ORDER)
             session.batch(EVENTS_ADDED, [event_cells(event) for event in events])
 
     def _fire(
@@ -181,12 +175,19 @@ class SqlRuns(SqlReader):
 
     def _cancel(self, session: Session, sql: str, schedule_id: int, reason: str, now: datetime) -> None:
         """Cancel runs that a statement of one schedule finds: at once, or by flag if a holder has them."""
+        session.lock(UNFINISHED_LOCKED, [schedule_id])
         before = [(row[RUN_SEQ], self._run(session, row)) for row in session.rows(sql, (schedule_id,))]
         self._write_back(session, [(seq, run, cancelled(run, reason, now)) for seq, run in before])
 
     def _promote(self, session: Session, schedule_id: int) -> list[str]:
         """Make waiting runs ready, oldest first, as far as the definition in force has slots; return them."""
-        return [row[0] for row in session.rows(PROMOTED, (schedule_id, schedule_id))]
+        if session.row(FIRST_WAITING, (schedule_id, 1)) is None:
+            return []
+        ((limit, live),) = session.rows(SLOTS, (schedule_id,))
+        free = MANY if limit is None else max(0, limit - live)
+        waiting = session.rows(FIRST_WAITING, (schedule_id, free))
+        session.batch(PROMOTED, [row[:1] for row in waiting])
+        return [row[1] for row in waiting]
 
     def _queued(self, session: Session, schedule_ids: Iterable[int]) -> set[int]:
         """Return those of the schedules that have waiting runs."""
@@ -206,93 +207,6 @@ class SqlRuns(SqlReader):
         if others:
             session.batch(MOVED, others)
 
-    # --- claim ---
-
-    def claim(self, claim: Claim) -> list[Claimed]:
-        # Looked first, without a lock: idle workers must not stand in each other's and everybody's way.
-        now = micros(self._dialect.now())
-        if self._read(lambda session: next(self._candidates(session, claim, now), None)) is None:
-            return []
-        return self._dialect.write(lambda session: self._claim(session, claim))
-
-    def _claim(self, session: Session, claim: Claim) -> list[Claimed]:
-        now = self._dialect.now()
-        found = self._claimable(session, claim, now)
-        if not found:
-            return []
-        token = self._next_token(session, now)
-        session.run(FENCE_MOVED, (token + len(found) - 1,))
-        until = micros(claim.until)
-        session.batch(
-            CLAIMED,
-            [(row[RUN_SEQ], token + number) for number, (row, _) in enumerate(found)],
-            (until, claim.holder, until, micros(now)),
-        )
-        return [
-            Claimed(
-                run=leased(self._run(session, row), claim.holder, claim.until, token + number, now),
-                definition=definition,
-            )
-            for number, (row, definition) in enumerate(found)
-        ]
-
-    def _claimable(self, session: Session, claim: Claim, now: datetime) -> list[tuple[Row, Definition]]:
-        """Return what a claim may have, in the order of claiming.
-
-        A run whose definition does not decode is left where it is: nobody could run it.
-        """
-        found: list[tuple[Row, Definition]] = []
-        candidates = self._candidates(session, claim, micros(now))
-        while len(found) < claim.limit:
-            rows = list(islice(candidates, claim.limit - len(found)))
-            if not rows:
-                break
-            definitions = self._definitions_of(session, {row[RUN_DEFINITION] for row in rows})
-            found += [
-                (row, definitions[row[RUN_DEFINITION]]) for row in rows if row[RUN_DEFINITION] in definitions
-            ]
-        return found
-
-    def _candidates(self, session: Session, claim: Claim, now: int) -> Iterator[Row]:
-        """Yield ready runs in the order of claiming; nothing is read that is not taken."""
-        lanes: dict[int, list[int]] = {}
-        for target_id in ready_targets(session, self._targets_of(session, claim)):
-            priority = session.row(NEXT_PRIORITY, (target_id, HIGHEST))
-            while priority is not None:
-                lanes.setdefault(priority[0], []).append(target_id)
-                priority = session.row(NEXT_PRIORITY, (target_id, priority[0]))
-        for level in sorted(lanes, reverse=True):
-            streams = [session.each(CLAIMABLE, (target_id, level, now, now)) for target_id in lanes[level]]
-            yield from streams[0] if len(streams) == 1 else merge(*streams, key=lambda row: (row[9], row[0]))
-
-    def _targets_of(self, session: Session, claim: Claim) -> list[int]:
-        self._learn_targets(session)
-        queues, keys = set(claim.queues), set(claim.targets)
-        return sorted(
-            target_id
-            for target_id, (queue, key) in list(self._targets.items())
-            if queue in queues and key in keys
-        )
-
-    def _definitions_of(self, session: Session, wanted: set[int]) -> dict[int, Definition]:
-        """Return definitions by row number, without those that do not decode. They never change: kept."""
-        known = self._definitions
-        missing = [(definition_id,) for definition_id in sorted(wanted) if definition_id not in known]
-        found = {each: known[each] for each in wanted if each in known}
-        for row in session.batch(DEFINITIONS, missing):
-            definition, wrong = definition_of(row[1:])
-            if not wrong:
-                found[row[0]] = definition
-                if len(known) >= DEFINITIONS_KEPT:
-                    known.clear()
-                known[row[0]] = definition
-        return found
-
-    def _next_token(self, session: Session, now: datetime) -> int:
-        """Return a token larger than every one given before, and at least the clock in µs."""
-        ((last,),) = session.rows(NEWEST_FENCE)
-        return max(int(last) + 1, micros(now))
-
     # --- advance ---
 
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
@@ -301,7 +215,10 @@ class SqlRuns(SqlReader):
         return self._write(lambda session: self._advance(session, transitions))
 
     def _advance(self, session: Session, transitions: Sequence[AnyTransition]) -> list[Advanced]:
-        now = self._dialect.now()
+        if frees := [step.run_id for step in transitions if not isinstance(step, Start | Renew)]:
+            session.lock(LIMITED_LOCKED, frees)
+        session.lock(RUNS_LOCKED, [step.run_id for step in transitions])
+        now = session.now()
         answers = self._hold_on(session, transitions, now)
         rest = [index for index in range(len(transitions)) if index not in answers]
         if rest:
@@ -399,7 +316,11 @@ class SqlRuns(SqlReader):
     # --- note ---
 
     def note(self, notes: Sequence[Note]) -> list[bool]:
-        return self._dialect.write(lambda session: [self._note(session, note) for note in notes])
+        def work(session: Session) -> list[bool]:
+            session.lock(RUNS_LOCKED, [note.run_id for note in notes])
+            return [self._note(session, note) for note in notes]
+
+        return self._dialect.write(work) if notes else []
 
     def _note(self, session: Session, note: Note) -> bool:
         run = session.row(NOTED, (note.run_id, note.token))

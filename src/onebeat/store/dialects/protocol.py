@@ -2,19 +2,87 @@
 
 A dialect owns its connections. It gives the store two kinds of transaction and never a connection, so that
 "one transaction per verb, repeated whole after a passing error" is written once for each database.
+
+Statements are written in the SQL that SQLite and PostgreSQL share, with ``?`` for an argument. The shapes
+that other databases say otherwise know their own parts: BatchUpdate, BatchDelete, AddMissing are texts, and
+more. Where transactions write side by side, ``lock``, ``free`` and ``gate`` are what keeps them apart.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+
+ORDER, HOLD, PURGE, FENCE, MIGRATE = "order", "hold", "purge", "fence", "migrate"
+"""The gates. ``order``: ids given behind it grow in the order of commits. The others guard what they name."""
 
 T = TypeVar("T")
 Cell: TypeAlias = int | str | None
 Row: TypeAlias = tuple[Any, ...]
 
 
+class BatchUpdate(str):
+    """An UPDATE of many rows, compared and set; rows are locked by ``lock`` or ``free`` before.
+
+    ``rows`` says what travels, e.g. ``d (id, version)``; ``sets`` are the columns and their new values.
+    """
+
+    def __new__(cls, table: str, rows: str, sets: Mapping[str, str], where: str, returning: str = "") -> Self:
+        """Return the text in the common form; its parts are attributes."""
+        name, _, columns = rows.rstrip(")").partition(" (")
+        assigned = ", ".join(f"{column} = {value}" for column, value in sets.items())
+        text = f"WITH {rows} AS (VALUES {{rows}}) UPDATE {table} SET {assigned} FROM {name} WHERE {where}"
+        self = super().__new__(cls, f"{text} RETURNING {returning}" if returning else text)
+        self.table, self.name, self.where, self.returning = table, name, where, returning
+        self.columns = tuple(column.strip() for column in columns.split(","))
+        self.sets = dict(sets)
+        return self
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    sets: dict[str, str]
+    where: str
+    returning: str
+
+
+class BatchDelete(str):
+    """A DELETE of the rows whose ``key`` is among many, as far as they fit ``where``."""
+
+    def __new__(cls, table: str, key: str, where: str = "TRUE", returning: str = "") -> Self:
+        """Return the text in the common form; its parts are attributes."""
+        text = f"""WITH g (wanted) AS (VALUES {{rows}})
+    DELETE FROM {table} WHERE {where} AND {key} IN (SELECT wanted FROM g)"""
+        self = super().__new__(cls, f"{text} RETURNING {returning}" if returning else text)
+        self.table, self.key, self.where, self.returning = table, key, where, returning
+        return self
+
+    table: str
+    key: str
+    where: str
+    returning: str
+
+
+class AddMissing(str):
+    """An INSERT of one row that does nothing where a row with its ``unique`` columns is there."""
+
+    def __new__(cls, insert: str, unique: str) -> Self:
+        """Return the text in the common form; its parts are attributes."""
+        self = super().__new__(cls, f"{insert} ON CONFLICT ({unique}) DO NOTHING")
+        self.insert, self.unique = insert, unique
+        return self
+
+    insert: str
+    unique: str
+
+
 class Session(Protocol):
     """One open transaction. Statements use ``?`` for their arguments."""
+
+    alone: bool
+    """Nobody else writes while this transaction does: it need lock nothing and look at nothing twice."""
+
+    def now(self) -> datetime:
+        """Return the store's clock at this moment of the transaction."""
 
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
@@ -22,8 +90,24 @@ class Session(Protocol):
     def row(self, sql: str, args: Sequence[Cell] = ()) -> Row | None:
         """Run a statement and return its first row, None if there is none."""
 
-    def each(self, sql: str, args: Sequence[Cell] = ()) -> Iterator[Row]:
-        """Run a statement and yield its rows as they are found: whoever stops early pays no more."""
+    def each(self, sql: str, args: Sequence[Cell] = (), about: int = 100) -> Iterator[Row]:
+        """Run a SELECT and yield its rows as they are found: whoever stops after ``about`` pays no more."""
+
+    def insert(self, sql: str, args: Sequence[Cell]) -> int:
+        """Add one row; return the ``id`` that it was given."""
+
+    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
+        """Hold the rows of a SELECT until the transaction ends; wait for those that another one holds.
+
+        The keys stand where it says ``{keys}``. The SELECT names one table, and orders by its id: whoever
+        locks in another order deadlocks. What was read before may be old; read it again.
+        """
+
+    def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
+        """Hold the rows of a SELECT that nobody else holds, and return them as they are now: never waits."""
+
+    def gate(self, name: str, *, shared: bool = False) -> None:
+        """Go through a gate, one transaction at a time until it ends; the ``shared`` ones all together."""
 
     def run(self, sql: str, args: Sequence[Cell] = ()) -> None:
         """Run a statement that returns nothing; without arguments it may be several."""
@@ -44,6 +128,9 @@ class Dialect(Protocol):
     kind: str
     """The name of its statements in schema/, and what ``facts`` says."""
 
+    def adopt(self) -> None:
+        """Write down what the database shall remember of who uses it; refuse what would not be safe."""
+
     def now(self) -> datetime:
         """Return the store's clock."""
 
@@ -59,7 +146,10 @@ class Dialect(Protocol):
         """Return what ``work`` returns of one consistent picture. It may be called again, as in ``write``."""
 
     def changed(self) -> None:
-        """Tell those who wait, here and elsewhere, that something may have changed."""
+        """Tell those who wait, here and elsewhere, that something was committed."""
+
+    def wake(self) -> None:
+        """End the waits of this process now."""
 
     def wait(self, until: datetime | None) -> bool:
         """Wait as ``Ledger.wait`` says."""

@@ -1,11 +1,13 @@
 """One open transaction on one SQLite connection."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain
 
 import apsw
 
+from onebeat.core.ports import Clock
 from onebeat.store.dialects.protocol import Cell, Row
 
 BATCH_SIZES = (100, 10, 1)
@@ -15,10 +17,16 @@ BATCH_SIZES = (100, 10, 1)
 class SqliteSession:
     """A Session. It ends with its transaction."""
 
-    __slots__ = ("_db",)
+    __slots__ = ("_clock", "_db")
 
-    def __init__(self, db: apsw.Connection) -> None:
+    alone = True
+
+    def __init__(self, db: apsw.Connection, clock: Clock) -> None:
         self._db = db
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         return self._db.execute(sql, args).fetchall()
@@ -29,12 +37,25 @@ class SqliteSession:
         cursor.close(True)
         return found
 
-    def each(self, sql: str, args: Sequence[Cell] = ()) -> Iterator[Row]:
+    def each(self, sql: str, args: Sequence[Cell] = (), about: int = 100) -> Iterator[Row]:
         cursor = self._db.execute(sql, args)
         try:
             yield from cursor
         finally:
             cursor.close(True)
+
+    def insert(self, sql: str, args: Sequence[Cell]) -> int:
+        self._db.execute(sql, args)
+        return self._db.last_insert_rowid()
+
+    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
+        """Do nothing: whoever writes holds the whole file."""
+
+    def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
+        return self.rows(sql.replace("{keys}", f"({','.join('?' * len(keys))})"), keys)
+
+    def gate(self, name: str, *, shared: bool = False) -> None:
+        """Do nothing, as in ``lock``."""
 
     def run(self, sql: str, args: Sequence[Cell] = ()) -> None:
         self._db.execute(sql, args)

@@ -1,0 +1,157 @@
+"""Claims in the SQL store: which runs are ready, in the order of claiming, and under which token they go.
+
+Candidates are found without a lock, along the index of ready runs, lane by lane. Where others write at the
+same time they are then locked, as far as nobody else has them, and read again.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+
+from onebeat.core.messages import Claim, Claimed
+from onebeat.core.model import Definition, micros
+from onebeat.store.dialects.protocol import FENCE, BatchUpdate, Row, Session
+from onebeat.store.moves import leased
+from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
+from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_SEQ
+from onebeat.store.sql_reader import SqlReader, ready_targets
+
+DEFINITIONS_KEPT = 8192
+
+NEXT_PRIORITY = """SELECT priority FROM onebeat_runs WHERE state = 'ready' AND target_id = ? AND priority < ?
+    ORDER BY priority DESC LIMIT 1"""
+CLAIMABLE = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
+    WHERE r.state = 'ready' AND r.target_id = ? AND r.priority = ? AND r.ready_at <= ?
+    AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
+DEFINITIONS = f"""WITH wanted (id) AS (VALUES {{rows}})
+    SELECT d.id, {DEFINITION_COLUMNS} FROM wanted AS w JOIN onebeat_definitions AS d ON d.id = w.id"""
+STILL_READY = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
+    WHERE r.seq IN {{keys}} AND r.state = 'ready' ORDER BY r.id"""
+_NULL = dict.fromkeys(
+    ("resend_at", "started_at", "outcome", "error", "progress_done", "progress_total"), "NULL"
+)
+CLAIMED = BatchUpdate(
+    "onebeat_runs",
+    "c (seq, token)",
+    {
+        "state": "'running'",
+        "watch_at": "?",
+        "reason": "''",
+        "attempt": "attempt + 1",
+        "token": "c.token",
+        "holder": "?",
+        "lease_until": "?",
+        "claimed_at": "?",
+    }
+    | _NULL,
+    "onebeat_runs.seq = c.seq",
+)
+NEWEST_FENCE = "SELECT value FROM onebeat_meta WHERE name = 'last_token'"
+FENCE_MOVED = "UPDATE onebeat_meta SET value = ? WHERE name = 'last_token'"
+HIGHEST = MANY = 1 << 62
+
+
+class SqlClaims(SqlReader):
+    """The verb ``claim``."""
+
+    _definitions: dict[int, Definition]
+
+    def claim(self, claim: Claim) -> list[Claimed]:
+        # Looked first, without a lock: idle workers must not stand in each other's and everybody's way.
+        def anything(session: Session) -> bool:
+            return next(self._candidates(session, claim, micros(session.now()), 1), None) is not None
+
+        if not self._read(anything):
+            return []
+        return self._dialect.write(lambda session: self._claim(session, claim))
+
+    def _claim(self, session: Session, claim: Claim) -> list[Claimed]:
+        now = session.now()
+        found = self._claimable(session, claim, now)
+        if not found:
+            return []
+        token = self._next_token(session, now)
+        session.run(FENCE_MOVED, (token + len(found) - 1,))
+        until = micros(claim.until)
+        session.batch(
+            CLAIMED,
+            [(row[RUN_SEQ], token + number) for number, (row, _) in enumerate(found)],
+            (until, claim.holder, until, micros(now)),
+        )
+        return [
+            Claimed(
+                run=leased(self._run(session, row), claim.holder, claim.until, token + number, now),
+                definition=definition,
+            )
+            for number, (row, definition) in enumerate(found)
+        ]
+
+    def _claimable(self, session: Session, claim: Claim, now: datetime) -> list[tuple[Row, Definition]]:
+        """Return what a claim may have, in the order of claiming.
+
+        A run whose definition does not decode is left where it is: nobody could run it.
+        """
+        found: list[tuple[Row, Definition]] = []
+        candidates = self._candidates(session, claim, micros(now), claim.limit)
+        while len(found) < claim.limit:
+            rows = list(islice(candidates, claim.limit - len(found)))
+            if not rows:
+                break
+            if not session.alone:
+                known = {row[RUN_SEQ] for row, _ in found}
+                rows = _still_ready(session, [row for row in rows if row[RUN_SEQ] not in known])
+            definitions = self._definitions_of(session, {row[RUN_DEFINITION] for row in rows})
+            found += [
+                (row, definitions[row[RUN_DEFINITION]]) for row in rows if row[RUN_DEFINITION] in definitions
+            ]
+        return found
+
+    def _candidates(self, session: Session, claim: Claim, now: int, about: int) -> Iterator[Row]:
+        """Yield ready runs in the order of claiming; nothing is read that is not taken."""
+        lanes: dict[int, list[int]] = {}
+        for target_id in ready_targets(session, self._targets_of(session, claim)):
+            priority = session.row(NEXT_PRIORITY, (target_id, HIGHEST))
+            while priority is not None:
+                lanes.setdefault(priority[0], []).append(target_id)
+                priority = session.row(NEXT_PRIORITY, (target_id, priority[0]))
+        for level in sorted(lanes, reverse=True):
+            streams = [
+                session.each(CLAIMABLE, (target_id, level, now, now), about) for target_id in lanes[level]
+            ]
+            yield from streams[0] if len(streams) == 1 else merge(*streams, key=lambda row: (row[9], row[0]))
+
+    def _targets_of(self, session: Session, claim: Claim) -> list[int]:
+        self._learn_targets(session)
+        queues, keys = set(claim.queues), set(claim.targets)
+        return sorted(
+            target_id
+            for target_id, (queue, key) in list(self._targets.items())
+            if queue in queues and key in keys
+        )
+
+    def _definitions_of(self, session: Session, wanted: set[int]) -> dict[int, Definition]:
+        """Return definitions by row number, without those that do not decode. They never change: kept."""
+        known = self._definitions
+        missing = [(definition_id,) for definition_id in sorted(wanted) if definition_id not in known]
+        found = {each: known[each] for each in wanted if each in known}
+        for row in session.batch(DEFINITIONS, missing):
+            definition, wrong = definition_of(row[1:])
+            if not wrong:
+                found[row[0]] = definition
+                if len(known) >= DEFINITIONS_KEPT:
+                    known.clear()
+                known[row[0]] = definition
+        return found
+
+    def _next_token(self, session: Session, now: datetime) -> int:
+        """Return a token larger than every one given before, and at least the clock in µs."""
+        session.gate(FENCE)
+        ((last,),) = session.rows(NEWEST_FENCE)
+        return max(int(last) + 1, micros(now))
+
+
+def _still_ready(session: Session, rows: Sequence[Row]) -> list[Row]:
+    """Return, in their order, those of the runs that nobody took meanwhile; now nobody will."""
+    taken = {row[RUN_SEQ]: row for row in session.free(STILL_READY, [row[RUN_SEQ] for row in rows])}
+    return [taken[row[RUN_SEQ]] for row in rows if row[RUN_SEQ] in taken]
