@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from onebeat.core.errors import InvalidInput, near_miss, shown
 from onebeat.core.ports import Clock, Store
 from onebeat.store import migrations
+from onebeat.store.dialects.protocol import Dialect
 
 GROUP = "onebeat.stores"
 """The entry point group of stores from outside: the name is the scheme, the object an Opener."""
@@ -16,24 +17,53 @@ GROUP = "onebeat.stores"
 Opener: TypeAlias = Callable[[str, Clock], Store]
 
 
+# Libraries are loaded when a URL asks for them: a process that never opens a file never loads SQLite.
+
+
+def _sqlite(url: str, clock: Clock) -> Dialect:
+    from onebeat.store.dialects.sqlite import Sqlite  # noqa: PLC0415 - see above
+
+    dialect = Sqlite(sqlite_path(url), clock)
+    try:
+        dialect.adopt()
+    except BaseException:
+        dialect.close()
+        raise
+    return dialect
+
+
+def _postgres(url: str, clock: Clock) -> Dialect:
+    from onebeat.store.dialects.postgres import Postgres  # noqa: PLC0415 - see above
+
+    return Postgres(url, clock)
+
+
+DIALECTS: dict[str, Callable[[str, Clock], Dialect]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}
+
+
 def open_store(url: str, clock: Clock, *, migrate: bool = True) -> Store:
     """Return the store of a URL, ready for use; a store without a clock of its own takes ``clock``.
 
     ``sqlite:///path`` is relative to the current folder, ``sqlite:////path`` absolute; ``memory://`` is a
-    new ledger that ends with this process. Missing tables are made, unless told not to ``migrate``.
+    new ledger that ends with this process; ``postgresql://user@host/database?schema=name`` may say after the
+    ``?`` whatever libpq understands, too. Missing tables are made, unless told not to ``migrate``.
     Raises InvalidInput for a URL that cannot be meant, SchemaMismatch for tables that do not go together
     with this code, StoreUnsafe where the promise would not hold, StoreUnavailable where nothing answers.
     """
     scheme = urlsplit(url).scheme
-    if scheme == "sqlite":
-        return _sqlite(url, clock, migrate=migrate)
     if scheme == "memory":
         return _memory(url, clock)
+    if scheme in DIALECTS:
+        return _sql(url, clock, migrate=migrate)
     outside = entry_points(group=GROUP)
     if scheme in outside.names:
         opener: Opener = outside[scheme].load()
         return opener(url, clock)
-    known = ["sqlite", "memory", *outside.names]
+    known = [*DIALECTS, "memory", *outside.names]
     raise InvalidInput(
         f"{shown(url)} names no store: a URL begins with one of {', '.join(f'{name}://' for name in known)}"
         f"{near_miss(scheme, known)}"
@@ -54,14 +84,22 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
-def _sqlite(url: str, clock: Clock, *, migrate: bool) -> Store:
-    # Loaded here, so that a process that never opens a file never loads the library.
-    from onebeat.store.dialects.sqlite import Sqlite  # noqa: PLC0415 - see above
-    from onebeat.store.sql import SqlStore  # noqa: PLC0415 - see above
+def open_dialect(url: str, clock: Clock) -> Dialect:
+    """Return the dialect of a URL that names a SQL database, connected; its tables may be missing.
 
-    dialect = Sqlite(sqlite_path(url), clock)
+    Raises InvalidInput for any other URL, and what ``open_store`` raises.
+    """
+    opener = DIALECTS.get(urlsplit(url).scheme)
+    if opener is None:
+        raise InvalidInput(f"{shown(url)} has no tables to migrate here; {', '.join(DIALECTS)}:// have")
+    return opener(url, clock)
+
+
+def _sql(url: str, clock: Clock, *, migrate: bool) -> Store:
+    from onebeat.store.sql import SqlStore  # noqa: PLC0415 - as above
+
+    dialect = open_dialect(url, clock)
     try:
-        dialect.adopt()
         if migrate:
             migrations.migrate(dialect)
             dialect.adopt()

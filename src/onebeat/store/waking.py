@@ -20,6 +20,25 @@ UNBOUNDED_S = 1.0
 """How long a wait without an instant lasts."""
 
 
+class ServerClock:
+    """A server's clock, as this machine's and what they differ by: to wait by, not to judge by."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return about what the server's clock says."""
+        return self._clock.now() + self._ahead
+
+    def measured(self, ask: Callable[[], datetime]) -> datetime:
+        """Return what the server says, and remember by how much it is ahead."""
+        before = self._clock.now()
+        there = ask()
+        self._ahead = there - before - (self._clock.now() - before) / 2
+        return there
+
+
 class Waiting:
     """The threads of one process that wait for one store. ``look`` says whether others changed it."""
 

@@ -1,0 +1,51 @@
+"""A ledger for a test on a real server: a schema or a database of its own, on the clock of the play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.servers.running import SERVERS
+
+from onebeat.core.ports import Clock, Store
+from onebeat.store import migrations
+from onebeat.store.dialects.protocol import Dialect
+from onebeat.store.sql import SqlStore
+
+
+def ledger_url(kind: str, place: Path) -> str:
+    """Return the URL of the ledger that belongs to a place."""
+    assert kind == "postgres"
+    return f"{SERVERS.url(kind)}?schema={SERVERS.ledger(kind, place)}"
+
+
+def dialect_at(url: str, clock: Clock) -> Dialect:
+    """Return the dialect of a URL, on the clock of the play."""
+    from onebeat.store.dialects.postgres import Postgres
+
+    return Postgres(url, clock, own_clock=False)
+
+
+def opened_at(url: str, clock: Clock) -> SqlStore:
+    """Open the ledger of a URL on a clock that is not the server's, so that a play can set it."""
+    dialect = dialect_at(url, clock)
+    migrations.migrate(dialect)
+    return SqlStore(dialect)
+
+
+def opener(kind: str, place: Path) -> Callable[[Clock], SqlStore]:
+    """Return what opens the ledger of a place, in any process."""
+    return partial(opened_at, ledger_url(kind, place))
+
+
+def break_row(store: Store, name: str) -> None:
+    """Make the stored documents of a schedule undecodable, behind the store's back."""
+    assert isinstance(store, SqlStore)
+    store._dialect.write(
+        lambda session: session.run(
+            """UPDATE onebeat_definitions SET "trigger" = '{broken' WHERE id =
+            (SELECT definition_id FROM onebeat_schedules WHERE name = ?)""",
+            (name,),
+        )
+    )
