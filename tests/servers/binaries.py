@@ -25,8 +25,11 @@ def found(name: str, folders: Sequence[str]) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def unpacked(package: str) -> Path:
-    """Return the folder that holds a package of Debian and what it needs; it is fetched once."""
+def unpacked(package: str, run: Path) -> Path:
+    """Return the folder that holds a package of Debian and what it needs; it is fetched once.
+
+    Where the servers of a run may not look into this checkout, as another user, the run gets a copy.
+    """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise RuntimeError(
             f"no {package} on this machine, and no apt-get to fetch it with: install it, point at a server "
@@ -40,6 +43,8 @@ def unpacked(package: str) -> Path:
             _fetch(package, CACHE / f"{package}.work")
             (CACHE / f"{package}.work" / "root").rename(root)
             shutil.rmtree(CACHE / f"{package}.work")
+    if os.getuid() == 0 and not all(folder.stat().st_mode & 0o001 for folder in root.parents):
+        return Path(shutil.copytree(root, run / package, symlinks=True))
     return root
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+from tests.servers import mariadb
 from tests.servers.running import SERVERS
 
 from onebeat.core.ports import Clock, Store
@@ -16,15 +18,20 @@ from onebeat.store.sql import SqlStore
 
 def ledger_url(kind: str, place: Path) -> str:
     """Return the URL of the ledger that belongs to a place."""
-    assert kind == "postgres"
-    return f"{SERVERS.url(kind)}?schema={SERVERS.ledger(kind, place)}"
+    url, name = SERVERS.url(kind), SERVERS.ledger(kind, place)
+    if kind == "postgres":
+        return f"{url}?schema={name}"
+    mariadb.make(url, name)
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 def dialect_at(url: str, clock: Clock) -> Dialect:
     """Return the dialect of a URL, on the clock of the play."""
+    from onebeat.store.dialects.mysql import Mysql
     from onebeat.store.dialects.postgres import Postgres
 
-    return Postgres(url, clock, own_clock=False)
+    kind = Postgres if url.startswith("postgres") else Mysql
+    return kind(url, clock, own_clock=False)
 
 
 def opened_at(url: str, clock: Clock) -> SqlStore:

@@ -25,7 +25,7 @@ def command(place: Path) -> tuple[list[str], str]:
     here = Place(place)
     initdb = binaries.found("initdb", FOLDERS)
     if initdb is None:
-        (initdb,) = binaries.unpacked("postgresql").glob("usr/lib/postgresql/*/bin/initdb")
+        (initdb,) = binaries.unpacked("postgresql", place.parent).glob("usr/lib/postgresql/*/bin/initdb")
     data = place / "data"
     how = ("-U", "onebeat", "-A", "trust", "-N", "-E", "UTF8", "--no-locale", "--no-instructions")
     here.run([str(initdb), "-D", str(data), *how])

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-KINDS = ("postgres",)
+KINDS = ("postgres", "mariadb")
 START_S = 60.0
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -38,6 +38,12 @@ class Place:
         self.user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
         if self.user is not None:
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
+
+    def make(self, folder: Path) -> None:
+        """Make a folder in it, for the same user."""
+        folder.mkdir()
+        if self.user is not None:
+            os.chown(folder, self.user.pw_uid, self.user.pw_gid)
 
     def run(self, command: Sequence[str], **more: str) -> None:
         """Run a program to its end, as the server's user; ``text`` goes to it."""

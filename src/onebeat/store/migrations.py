@@ -92,10 +92,13 @@ def migrate(dialect: Dialect, *, finish: bool = False) -> list[Step]:
 def script(kind: str, have: Iterable[tuple[int, str]] = (), *, finish: bool = False) -> str:
     """Return the missing steps as one SQL text, for an administrator who makes them by hand."""
     parts = [f"-- The steps of onebeat's ledger on {kind}. Make them in one transaction.", f"{STEPS_TABLE};"]
-    for step in _missing(set(have), steps(kind), finish=finish):
+    have = set(have)
+    for step in _missing(have, steps(kind), finish=finish):
         made_by_hand = STEP_MADE.replace("?, ?, ?, ?", f"{step.number}, '{step.step}', '{step.what}', 0")
         parts += [f"-- {step.number:03} {step.step} {step.what}", step.sql.rstrip(), f"{made_by_hand};"]
-    return "\n\n".join([*parts, f"{FORMAT_SET.replace('?', str(FORMAT))};"]) + "\n"
+    if not have:
+        parts.append(f"{FORMAT_SET.insert.replace('?', str(FORMAT))};")
+    return "\n\n".join(parts) + "\n"
 
 
 def _missing(there: set[tuple[int, str]], known: Sequence[Step], *, finish: bool) -> list[Step]:

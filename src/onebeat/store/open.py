@@ -38,10 +38,18 @@ def _postgres(url: str, clock: Clock) -> Dialect:
     return Postgres(url, clock)
 
 
+def _mysql(url: str, clock: Clock) -> Dialect:
+    from onebeat.store.dialects.mysql import Mysql  # noqa: PLC0415 - see above
+
+    return Mysql(url, clock)
+
+
 DIALECTS: dict[str, Callable[[str, Clock], Dialect]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,
+    "mysql": _mysql,
+    "mariadb": _mysql,
 }
 
 
@@ -50,7 +58,8 @@ def open_store(url: str, clock: Clock, *, migrate: bool = True) -> Store:
 
     ``sqlite:///path`` is relative to the current folder, ``sqlite:////path`` absolute; ``memory://`` is a
     new ledger that ends with this process; ``postgresql://user@host/database?schema=name`` may say after the
-    ``?`` whatever libpq understands, too. Missing tables are made, unless told not to ``migrate``.
+    ``?`` whatever libpq understands, too; ``mysql://user@host/database`` (or ``mariadb:``) is a ledger there.
+    Missing tables are made, unless told not to ``migrate``.
     Raises InvalidInput for a URL that cannot be meant, SchemaMismatch for tables that do not go together
     with this code, StoreUnsafe where the promise would not hold, StoreUnavailable where nothing answers.
     """

@@ -26,11 +26,16 @@ class Pool(Generic[C]):
     """Opens, lends and closes. Thread-safe. ``usable`` says whether what came back may be lent again."""
 
     def __init__(
-        self, connect: Callable[[], C], close: Callable[[C], Any], usable: Callable[[C], bool]
+        self,
+        connect: Callable[[], C],
+        close: Callable[[C], Any],
+        usable: Callable[[C], bool],
+        size: int = CONNECTIONS_MAX,
     ) -> None:
         self._connect = connect
         self._close = close
         self._usable = usable
+        self._size = size
         self._closed = False
         self._begin_anew()
         _opened.add(self)
@@ -45,12 +50,12 @@ class Pool(Generic[C]):
     def lent(self) -> Iterator[C]:
         """Lend a connection. Raises StoreUnavailable when none comes back in time."""
         with self._gate:
-            free = self._gate.wait_for(lambda: self._lent < CONNECTIONS_MAX or self._closed, LEND_S)
+            free = self._gate.wait_for(lambda: self._lent < self._size or self._closed, LEND_S)
             if self._closed:
                 raise StoreError("the store was closed; open it again")
             if not free:
                 raise StoreUnavailable(
-                    f"all {CONNECTIONS_MAX} connections of this process were in use for {LEND_S:.0f} s; "
+                    f"all {self._size} connections of this process were in use for {LEND_S:.0f} s; "
                     "nothing was changed, try again"
                 )
             self._lent += 1

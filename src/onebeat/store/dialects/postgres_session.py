@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from onebeat.core.model import from_micros
+from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.postgres_driver import Connection, Cursor
 from onebeat.store.dialects.protocol import AddMissing, BatchDelete, BatchUpdate, Cell, Row
 
@@ -17,7 +18,6 @@ HAS_TABLE = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tab
 GATES = ("order", "hold", "purge", "fence", "migrate")
 GATE, SHARED_GATE = b"SELECT pg_advisory_xact_lock(%s)", b"SELECT pg_advisory_xact_lock_shared(%s)"
 LOCKED = "FOR NO KEY UPDATE"
-PAGES_GROW = 4
 NUMBERS, TEXTS = "%s::bigint[]", "%s::text[]"
 
 
@@ -42,14 +42,7 @@ class PostgresSession:
         return self._sent(_spoken(sql), args).fetchone()
 
     def each(self, sql: str, args: Sequence[Cell] = (), about: int = 100) -> Iterator[Row]:
-        page, skipped = max(1, about), 0
-        while True:
-            rows = self.rows(f"{sql} LIMIT ? OFFSET ?", (*args, page, skipped))
-            yield from rows
-            if len(rows) < page:
-                return
-            skipped += page
-            page *= PAGES_GROW
+        return paged(self.rows, sql, args, about)
 
     def insert(self, sql: str, args: Sequence[Cell]) -> int:
         return int(self.rows(f"{sql} RETURNING id", args)[0][0])

@@ -1,0 +1,185 @@
+"""MariaDB 10.6 and later and MySQL 8, through PyMySQL: any number of nodes on any number of machines.
+
+Writing is READ COMMITTED with rows locked before they are looked at, reading is one picture. The clock is the
+server's. Nobody is woken from elsewhere: a node looks four times a second. docs/design/005-server-stores.md
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from functools import partial
+
+from onebeat.core.errors import OnebeatError, StoreUnavailable, StoreUnsafe
+from onebeat.core.ports import Clock
+from onebeat.store.dialects import mysql_driver as driver
+from onebeat.store.dialects.mysql_driver import Connection
+from onebeat.store.dialects.mysql_session import MysqlSession, ReadingSession
+from onebeat.store.dialects.pool import Pool
+from onebeat.store.dialects.protocol import Row, Session, T
+from onebeat.store.dialects.repeating import repeated
+from onebeat.store.waking import ServerClock, Waiting
+
+PERIOD = timedelta(milliseconds=250)
+SETTINGS: dict[str, str | int] = {
+    # How the common form is read, and that nothing is cut short or guessed.
+    "sql_mode": "ANSI_QUOTES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
+    "time_zone": "+00:00",
+    "innodb_lock_wait_timeout": 10,
+}
+ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL"
+WRITING, READING = "START TRANSACTION", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+ABOUT = "SELECT version(), @@innodb_flush_log_at_trx_commit, @@global.sync_binlog, @@log_bin, @@read_only"
+OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
+NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM onebeat_changes),
+    (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds)"""
+
+
+class Mysql:
+    """The dialect of one database. Thread-safe, and safe across fork.
+
+    ``clock`` is this machine's. Nothing is judged by it, unless ``own_clock`` is False: then it stands for
+    the server's, so that a play can set the time.
+    """
+
+    kind = "mysql"
+
+    def __init__(self, url: str, clock: Clock, *, own_clock: bool = True) -> None:
+        self._url = url
+        self._place = driver.hidden(url)
+        self._given = None if own_clock else clock.now
+        self._clock = ServerClock(clock)
+        # Two pools, because the isolation belongs to a connection here; each has half of the connections.
+        self._writers = self._pool("READ COMMITTED")
+        self._readers = self._pool("REPEATABLE READ")
+        try:
+            self._about = self._looked_at()
+        except BaseException:
+            self.close_connections()
+            raise
+        self._newest: Row | None = None
+        self._waiting = Waiting(self._clock, self._look, PERIOD)
+
+    def _pool(self, isolation: str) -> Pool[Connection]:
+        def connect() -> Connection:
+            db = driver.connect(self._url, SETTINGS)
+            with db.cursor() as cursor:
+                cursor.execute(f"{ISOLATION} {isolation}")
+            return db
+
+        return Pool(connect, lambda db: db.close(), driver.usable, size=4)
+
+    def _looked_at(self) -> Row:
+        """Return what the server says of itself; refuse one that cannot keep the promise."""
+        about = self.read(lambda session: session.rows(ABOUT)[0])
+        version = str(about[0])
+        name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+        numbers = re.findall(r"\d+", version.removeprefix("5.5.5-"))
+        if tuple(map(int, numbers[:2])) < OLDEST[name]:
+            raise StoreUnsafe(
+                f"{self._place} is {name} {version}; onebeat needs MariaDB 10.6 or MySQL 8.0, or "
+                "later: before them no reader could pass over a row that is held"
+            )
+        if about[4]:
+            raise StoreUnavailable(
+                f"{self._place} is a replica, where nothing can be written; name the primary"
+            )
+        return about
+
+    def adopt(self) -> None:
+        """Do nothing: any number of machines may use it."""
+
+    def now(self) -> datetime:
+        if self._given is not None:
+            return self._given()
+        return self._clock.measured(lambda: self.read(lambda session: session.now()))
+
+    # --- transactions ---
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        return self._repeated(self._writers, WRITING, MysqlSession, work)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        return self._repeated(self._readers, READING, ReadingSession, work)
+
+    def _repeated(
+        self, pool: Pool[Connection], begin: str, kind: type[MysqlSession], work: Callable[[Session], T]
+    ) -> T:
+        def transact() -> T:
+            with self._lent(pool) as db:
+                return _transact(db, begin, kind(db, self._given), work)
+
+        return repeated(transact, self._place, pool.forget)
+
+    @contextmanager
+    def _lent(self, pool: Pool[Connection]) -> Iterator[Connection]:
+        """Lend a connection; what the driver raises meanwhile is raised in our words."""
+        try:
+            with pool.lent() as db:
+                yield db
+        except driver.DriverError as error:
+            raise driver.in_our_words(error, self._place) from error
+
+    # --- waiting ---
+
+    def changed(self) -> None:
+        self._waiting.changed()
+
+    def wake(self) -> None:
+        self._waiting.changed()
+
+    def wait(self, until: datetime | None) -> bool:
+        return self._waiting.wait(until)
+
+    def _look(self) -> bool:
+        """Return whether runs, changes or events were added since the last look."""
+        try:
+            newest = self.read(lambda session: session.rows(NEWEST)[0])
+        except OnebeatError:
+            return False  # whoever works next meets the error
+        before, self._newest = self._newest, newest
+        return before not in (None, newest)
+
+    # --- the whole ---
+
+    def facts(self) -> dict[str, str]:
+        version, flush, sync, binlog, _ = self._about
+        lossy = [f"innodb_flush_log_at_trx_commit={flush}"] if flush != 1 else []
+        lossy += [f"sync_binlog={sync}"] if binlog and sync != 1 else []
+        return {
+            "kind": self.kind,
+            "place": self._place,
+            "durability": f"{', '.join(lossy)}: what was acknowledged may be lost in a crash, and fire again"
+            if lossy
+            else "what was acknowledged survives a crash of the server; a fail-over keeps it only with a "
+            "replica that acknowledges first (semi-sync)",
+            "verdict": "safe for many machines, while one server takes all writes",
+            "server": str(version),
+        }
+
+    def close(self) -> None:
+        self.close_connections()
+        self.wake()
+
+    def close_connections(self) -> None:
+        """Close both pools. Safe to repeat."""
+        self._writers.close()
+        self._readers.close()
+
+
+def _transact(db: Connection, begin: str, session: MysqlSession, work: Callable[[Session], T]) -> T:
+    """Do ``work`` in one transaction: committed as a whole, or rolled back whatever happened."""
+    run = partial(MysqlSession.rows, session)
+    try:
+        run(begin)
+        done = work(session)
+        run("COMMIT")
+    except BaseException:
+        with suppress(driver.DriverError):
+            db.rollback()
+        raise
+    finally:
+        if session.named:
+            with suppress(driver.DriverError):
+                run("DO RELEASE_ALL_LOCKS()")
+    return done

@@ -1,0 +1,153 @@
+"""One open transaction on one connection to MySQL or MariaDB, which say the same in what is used here.
+
+Neither knows an update that returns rows, and only one of them an insert or a delete that does. So what is
+compared and set is asked first and written second: the rows are held already, nobody comes between. Many rows
+travel as one JSON document, which JSON_TABLE makes a table of; new ones as literals, at a third of the price.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from onebeat.core.model import from_micros
+from onebeat.store.dialects.mysql_driver import Connection
+from onebeat.store.dialects.paging import paged
+from onebeat.store.dialects.protocol import MIGRATE, AddMissing, BatchDelete, BatchUpdate, Cell, Row
+
+CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
+HAS_TABLE = "SELECT 1 FROM information_schema.tables WHERE table_schema = database() AND table_name = ?"
+NAMED_GATE = "SELECT GET_LOCK(CONCAT('onebeat.', database()), 60)"
+GATE = "SELECT value FROM onebeat_meta WHERE name = ? FOR UPDATE"
+SHARED_GATE = "SELECT value FROM onebeat_meta WHERE name = ? LOCK IN SHARE MODE"
+SHORT = 255
+
+_json = msgspec.json.Encoder().encode
+
+
+class MysqlSession:
+    """A Session. It ends with its transaction; ``named`` says that a lock must be given back after it."""
+
+    alone = False
+
+    def __init__(self, db: Connection, now: Callable[[], datetime] | None = None) -> None:
+        self._db = db
+        self._now = now
+        self._passed: set[tuple[str, bool]] = set()
+        self.named = False
+
+    def now(self) -> datetime:
+        return from_micros(self.rows(CLOCK)[0][0]) if self._now is None else self._now()
+
+    def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        with self._db.cursor() as cursor:
+            cursor.execute(_spoken(sql) if args else sql, args or None)
+            return list(cursor.fetchall())
+
+    def row(self, sql: str, args: Sequence[Cell] = ()) -> Row | None:
+        return next(iter(self.rows(sql, args)), None)
+
+    def each(self, sql: str, args: Sequence[Cell] = (), about: int = 100) -> Iterator[Row]:
+        return paged(self.rows, sql, args, about)
+
+    def insert(self, sql: str, args: Sequence[Cell]) -> int:
+        with self._db.cursor() as cursor:
+            cursor.execute(_spoken(sql), args)
+            return int(cursor.lastrowid)
+
+    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
+        if keys:
+            self.rows(f"{self._among(sql, keys)} FOR UPDATE")
+
+    def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
+        return self.rows(f"{self._among(sql, keys)} FOR UPDATE SKIP LOCKED") if keys else []
+
+    def gate(self, name: str, *, shared: bool = False) -> None:
+        if self._passed & {(name, False), (name, shared)}:
+            return
+        self._passed.add((name, shared))
+        if name == MIGRATE:  # before there is a table
+            self.named = True
+            self.rows(NAMED_GATE)
+        else:
+            self.rows(SHARED_GATE if shared else GATE, (f"gate_{name}",))
+
+    def run(self, sql: str, args: Sequence[Cell] = ()) -> None:
+        if isinstance(sql, AddMissing):
+            kept = sql.unique.split(",")[0]
+            self.rows(f"{sql.insert} ON DUPLICATE KEY UPDATE {kept} = {kept}", args)
+            return
+        for statement in [sql] if args else sql.split(";\n"):
+            if statement.strip():
+                self.rows(statement, args)
+
+    def batch(self, sql: str, rows: Sequence[Sequence[Cell]], args: Sequence[Cell] = ()) -> list[Row]:
+        if not rows:
+            return []
+        if isinstance(sql, BatchUpdate):
+            return self._update(sql, rows, args)
+        if isinstance(sql, BatchDelete):
+            return self._delete(sql, [row[0] for row in rows])
+        if sql.startswith("INSERT"):
+            literals = ",".join(f"({','.join(map(self._literal, row))})" for row in rows)
+            return self.rows(sql.replace("{rows}", literals))
+        columns = [f"c{number}" for number in range(len(rows[0]))]
+        return self.rows(sql.replace("VALUES {rows}", f"SELECT * FROM {self._table(rows, columns)} AS j"))
+
+    def has_table(self, name: str) -> bool:
+        return self.row(HAS_TABLE, (name,)) is not None
+
+    def _update(self, sql: BatchUpdate, rows: Sequence[Sequence[Cell]], args: Sequence[Cell]) -> list[Row]:
+        # The table of a document has no index, and must be the one that is walked through.
+        matched = f"{self._table(rows, sql.columns)} AS {sql.name} STRAIGHT_JOIN {sql.table} ON {sql.where}"
+        won = self.rows(f"SELECT {sql.returning} FROM {matched}") if sql.returning else []
+        if won or not sql.returning:
+            given = iter(args)
+            sets = ", ".join(
+                f"{sql.table}.{column} = {self._literal(next(given)) if value == '?' else value}"
+                for column, value in sql.sets.items()
+            )
+            self.rows(f"UPDATE {matched} SET {sets}")
+        return won
+
+    def _delete(self, sql: BatchDelete, keys: Sequence[Cell]) -> list[Row]:
+        among = self._among(f"FROM {sql.table} WHERE {sql.where} AND {sql.key} IN {{keys}}", keys)
+        gone = self.rows(f"SELECT {sql.returning} {among} FOR UPDATE") if sql.returning else []
+        if gone or not sql.returning:
+            self.rows(f"DELETE {among}")
+        return gone
+
+    def _among(self, sql: str, keys: Sequence[Cell]) -> str:
+        return sql.replace("{keys}", f"({','.join(map(self._literal, keys))})")
+
+    def _table(self, rows: Sequence[Sequence[Cell]], columns: Sequence[str]) -> str:
+        kinds = [_kind(column) for column in zip(*rows, strict=True)]
+        paths = ", ".join(
+            f"\"{column}\" {kind} PATH '$[{number}]'"
+            for number, (column, kind) in enumerate(zip(columns, kinds, strict=True))
+        )
+        return f"JSON_TABLE({self._literal(_json(rows).decode())}, '$[*]' COLUMNS ({paths}))"
+
+    def _literal(self, cell: Cell) -> str:
+        if isinstance(cell, str):
+            return str(self._db.escape(cell))
+        return "NULL" if cell is None else str(cell)
+
+
+class ReadingSession(MysqlSession):
+    """A Session on one picture, which nobody changes: there is nothing to keep apart."""
+
+    def gate(self, name: str, *, shared: bool = False) -> None:
+        """Do nothing."""
+
+
+def _spoken(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _kind(column: Sequence[Cell]) -> str:
+    """Return the type of a column; one of NULLs alone is of numbers."""
+    longest = max((len(cell) for cell in column if isinstance(cell, str)), default=-1)
+    if longest < 0:
+        return "BIGINT"
+    return f"VARCHAR({SHORT})" if longest <= SHORT else "LONGTEXT"

@@ -1,0 +1,21 @@
+"""The MariaDB store passes the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.servers import ledgers
+
+from onebeat.core.ports import Clock, Store
+from onebeat.testing.conformance import StoreSuite
+
+
+@pytest.mark.server("mariadb")
+class TestMariadb(StoreSuite):
+    def opener(self, place: Path) -> Callable[[Clock], Store]:
+        return ledgers.opener("mariadb", place)
+
+    def break_row(self, store: Store, name: str) -> None:
+        ledgers.break_row(store, name)
