@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -56,3 +57,54 @@ def break_row(store: Store, name: str) -> None:
             (name,),
         )
     )
+
+
+# --- what others do to it ---
+
+OURS = "FROM pg_stat_activity WHERE application_name = 'onebeat ' || current_schema()"
+
+
+@contextmanager
+def connected(kind: str, url: str) -> Iterator[Callable[[str], list[tuple[object, ...]]]]:
+    """Open a transaction beside the store, as a person with a shell may; it is rolled back."""
+    if kind == "postgres":
+        import psycopg
+
+        at, schema = url.split("?schema=")
+        with psycopg.connect(at, options=f"-c search_path={schema}") as db:
+            yield lambda sql: db.execute(sql.encode()).fetchall()
+            db.rollback()
+        return
+    with mariadb.connected(url) as db, db.cursor() as cursor:
+
+        def run(sql: str) -> list[tuple[object, ...]]:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+        cursor.execute("START TRANSACTION")
+        yield run
+        db.rollback()
+
+
+def somebody_waits(kind: str, url: str) -> bool:
+    """Return whether a transaction of this ledger waits for another one."""
+    sql = {
+        "postgres": f"SELECT 1 {OURS} AND wait_event_type = 'Lock'",
+        "mariadb": "SELECT 1 FROM information_schema.innodb_trx AS t "
+        "JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id "
+        "WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()",
+    }
+    with connected(kind, url) as run:
+        return bool(run(sql[kind]))
+
+
+def end_connections(kind: str, url: str) -> None:
+    """End every connection of this ledger's nodes."""
+    with connected(kind, url) as run:
+        if kind == "postgres":
+            run(f"SELECT pg_terminate_backend(pid) {OURS}")
+            return
+        for (number,) in run(
+            "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+        ):
+            run(f"KILL CONNECTION {number}")

@@ -57,7 +57,7 @@ def answers(url: str) -> bool:
     import pymysql
 
     try:
-        _connected(url).close()
+        connected(url).close()
     except pymysql.OperationalError:
         return False
     return True
@@ -65,18 +65,18 @@ def answers(url: str) -> bool:
 
 def make(url: str, name: str) -> None:
     """Make a database."""
-    with _connected(url) as db, db.cursor() as cursor:
+    with connected(url) as db, db.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
 
 
 def forget(url: str, names: list[str]) -> None:
     """Remove the databases that the tests made."""
-    with _connected(url) as db, db.cursor() as cursor:
+    with connected(url) as db, db.cursor() as cursor:
         for name in names:
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
 
-def _connected(url: str):  # type: ignore[no-untyped-def]  # the driver has no types
+def connected(url: str):  # type: ignore[no-untyped-def]  # the driver has no types
     from urllib.parse import unquote, urlsplit
 
     import pymysql
@@ -87,5 +87,6 @@ def _connected(url: str):  # type: ignore[no-untyped-def]  # the driver has no t
         port=parts.port or 3306,
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
+        database=parts.path.removeprefix("/"),
         connect_timeout=5,
     )

@@ -5,6 +5,7 @@ compared and set is asked first and written second: the rows are held already, n
 travel as one JSON document, which JSON_TABLE makes a table of; new ones as literals, at a third of the price.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -21,6 +22,15 @@ NAMED_GATE = "SELECT GET_LOCK(CONCAT('onebeat.', database()), 60)"
 GATE = "SELECT value FROM onebeat_meta WHERE name = ? FOR UPDATE"
 SHARED_GATE = "SELECT value FROM onebeat_meta WHERE name = ? LOCK IN SHARE MODE"
 SHORT = 255
+INDEXES = {
+    "onebeat_schedules": "PRIMARY, name",
+    "onebeat_runs": "PRIMARY, id, onebeat_runs_schedule",
+    "onebeat_cursors": "PRIMARY",
+}
+"""How rows that are to be held are found. A small table is else walked through, and every row of it locked,
+or waited for: one held row would stop all."""
+
+_FROM = re.compile(r"FROM (\w+)((?: AS \w+)?)(?=\s+WHERE)")
 
 _json = msgspec.json.Encoder().encode
 
@@ -57,10 +67,10 @@ class MysqlSession:
 
     def lock(self, sql: str, keys: Sequence[Cell]) -> None:
         if keys:
-            self.rows(f"{self._among(sql, keys)} FOR UPDATE")
+            self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE")
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
-        return self.rows(f"{self._among(sql, keys)} FOR UPDATE SKIP LOCKED") if keys else []
+        return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE SKIP LOCKED") if keys else []
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         if self._passed & {(name, False), (name, shared)}:
@@ -99,7 +109,8 @@ class MysqlSession:
 
     def _update(self, sql: BatchUpdate, rows: Sequence[Sequence[Cell]], args: Sequence[Cell]) -> list[Row]:
         # The table of a document has no index, and must be the one that is walked through.
-        matched = f"{self._table(rows, sql.columns)} AS {sql.name} STRAIGHT_JOIN {sql.table} ON {sql.where}"
+        table = f"{sql.table} FORCE INDEX FOR JOIN ({INDEXES[sql.table]})"
+        matched = f"{self._table(rows, sql.columns)} AS {sql.name} STRAIGHT_JOIN {table} ON {sql.where}"
         won = self.rows(f"SELECT {sql.returning} FROM {matched}") if sql.returning else []
         if won or not sql.returning:
             given = iter(args)
@@ -143,6 +154,10 @@ class ReadingSession(MysqlSession):
 
 def _spoken(sql: str) -> str:
     return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _by_index(sql: str) -> str:
+    return _FROM.sub(lambda found: f"{found[0]} FORCE INDEX FOR JOIN ({INDEXES[found[1]]})", sql, count=1)
 
 
 def _kind(column: Sequence[Cell]) -> str:

@@ -48,7 +48,8 @@ class Postgres:
     def __init__(self, url: str, clock: Clock, *, own_clock: bool = True) -> None:
         self._url, schema = _parted(url)
         self._place = driver.hidden(self._url)
-        self._settings = SETTINGS | ({"search_path": f'"{schema}"'} if schema else {})
+        names = {"search_path": f'"{schema}"', "application_name": f"onebeat {schema}"} if schema else {}
+        self._settings = SETTINGS | names
         self._given = None if own_clock else clock.now
         self._clock = ServerClock(clock)
         self._pool: Pool[Connection] = Pool(self._connect, Connection.close, driver.usable)

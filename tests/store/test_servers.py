@@ -1,0 +1,333 @@
+"""What only a server can show: its clock, rows that others hold, connections that end, nodes elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.servers import ledgers
+from tests.store.sqlite_place import python
+from tests.store.test_migrations import STARTING
+
+from onebeat.core.codec import FORMAT
+from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreUnavailable
+from onebeat.core.messages import Answer, EventQuery
+from onebeat.core.model import Event
+from onebeat.engine.clock import SystemClock
+from onebeat.store import migrations, upkeep
+from onebeat.store.open import open_dialect, open_store
+from onebeat.store.sql import SqlStore
+from onebeat.testing.clock import NOON, VirtualClock
+from onebeat.testing.conformance_stage import HOUR, Book
+
+BOTH = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
+LONG_S = 60.0
+NAP_S = 0.01
+
+
+@pytest.fixture(params=BOTH)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(kind: str, tmp_path: Path) -> str:
+    return ledgers.ledger_url(kind, tmp_path)
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Callable[[], SqlStore]]:
+    """Open the ledger as one more node, on the server's clock."""
+    stores: list[SqlStore] = []
+
+    def one_more() -> SqlStore:
+        store = open_store(url, SystemClock())
+        assert isinstance(store, SqlStore)
+        stores.append(store)
+        return store
+
+    yield one_more
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def played(url: str) -> Iterator[Book]:
+    """The same ledger, on a clock that is set by hand."""
+    clock = VirtualClock(NOON)
+    store = ledgers.opened_at(url, clock)
+    yield Book(store, clock)
+    store.close()
+
+
+def until(told: Callable[[], bool]) -> None:
+    """Ask until the answer is yes: what goes on within a server tells nobody."""
+    nap = threading.Event()
+    for _ in range(int(LONG_S / NAP_S)):
+        if told():
+            return
+        nap.wait(NAP_S)
+    raise AssertionError("it never came to that")
+
+
+# --- the clock --------------------------------------------------------------------------------------
+
+
+def test_the_clock_is_the_servers_whatever_the_nodes_says(url: str) -> None:
+    store = open_store(url, VirtualClock(NOON - 10_000 * HOUR))
+
+    assert abs(store.now() - SystemClock().now()) < HOUR
+    store.close()
+
+
+def test_a_settle_that_the_servers_clock_has_not_reached_is_early(opened: Callable[[], SqlStore]) -> None:
+    store = opened()
+
+    told = store.settle(store.now() + HOUR, [])
+
+    assert told.early_by is not None
+    assert HOUR - timedelta(minutes=1) < told.early_by <= HOUR
+    assert store.settle(store.now(), []).early_by is None
+
+
+# --- what others hold -------------------------------------------------------------------------------
+
+
+def test_a_schedule_whose_row_somebody_holds_is_passed_over_and_fires_after(
+    played: Book, kind: str, url: str
+) -> None:
+    rows = [played.create(name) for name in ("held", "free")]
+    played.clock.advance(HOUR)
+    decisions = [played.decision(row, played.fired(row, played.now)) for row in rows]
+
+    with ledgers.connected(kind, url) as run:
+        run("SELECT id FROM onebeat_schedules WHERE name = 'held' FOR UPDATE")
+        assert played.settle(*decisions) == (False, True)
+
+    assert played.settle(decisions[0]) == (True,)
+    assert len(played.states()) == 2
+
+
+def test_ready_runs_that_somebody_holds_are_left_and_the_others_claimed(
+    played: Book, kind: str, url: str
+) -> None:
+    for name in ("held", "free"):
+        played.create(name)
+    held, free = played.fire("held"), played.fire("free")
+
+    with ledgers.connected(kind, url) as run:
+        run(f"SELECT seq FROM onebeat_runs WHERE id = '{held.id}' FOR UPDATE")
+        assert [each.run.id for each in played.claim()] == [free.id]
+
+    assert len(played.claim()) == 1
+
+
+def test_what_concerns_another_schedule_does_not_wait_for_a_row_that_somebody_holds(
+    played: Book, kind: str, url: str
+) -> None:
+    for name in ("held", "free"):
+        played.create(name, overlap="queue_all", max_running=1)
+    held, free = played.running("held"), played.running("free")
+
+    with ledgers.connected(kind, url) as run:
+        run("SELECT id FROM onebeat_schedules WHERE name = 'held' FOR UPDATE")
+        run(f"SELECT seq FROM onebeat_runs WHERE id = '{held.id}' FOR UPDATE")
+        # Each of these would meet the other's row if it walked through the table, and wait for 10 s.
+        assert played.finish(free).answer is Answer.ACCEPTED
+        edited = played.accept(played.change(played.row("free")))
+        asked = played.request("free", "k")
+        assert played.claim()[0].run.id == asked.id
+        assert run("SELECT 1") == [(1,)]
+    assert played.row("free").version == edited.version + 1
+    assert played.finish(held).answer is Answer.ACCEPTED
+
+
+def test_no_reader_sees_an_event_before_one_with_a_smaller_id(
+    opened: Callable[[], SqlStore], kind: str, url: str
+) -> None:
+    store, other = opened(), opened()
+    said, go_on = threading.Event(), threading.Event()
+    events = [Event(at=store.now(), kind="node.started", reason=reason) for reason in ("first", "second")]
+
+    def slowly() -> None:
+        def work(session: object) -> None:
+            store._tell(session, events[:1])  # type: ignore[arg-type]  # a Session
+            said.set()
+            go_on.wait(LONG_S)
+
+        store._dialect.write(work)
+
+    threads = [threading.Thread(target=slowly), threading.Thread(target=other.record, args=(events[1:],))]
+    threads[0].start()
+    said.wait(LONG_S)
+    threads[1].start()
+    until(lambda: ledgers.somebody_waits(kind, url))
+    assert other.events(EventQuery()) == []
+
+    go_on.set()
+    for thread in threads:
+        thread.join(LONG_S)
+    assert [event.reason for event in other.events(EventQuery())] == ["first", "second"]
+
+
+# --- connections that end ---------------------------------------------------------------------------
+
+
+def test_a_connection_that_the_server_ended_is_made_anew(
+    opened: Callable[[], SqlStore], kind: str, url: str
+) -> None:
+    store = opened()
+    assert store.cursor("mine", 1) == 1
+
+    ledgers.end_connections(kind, url)
+
+    assert store.cursor("mine", 2) == 2
+    assert store.cursor("mine") == 2
+
+
+FORKING = """
+import os, sys
+from onebeat.engine.clock import SystemClock
+from onebeat.store.open import open_store
+store = open_store(sys.argv[1], SystemClock())
+store.cursor("parent", 1)
+child = os.fork()
+if child == 0:
+    store.cursor("child", 2)
+    store.close()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+store.cursor("parent", 3)
+print(status, store.cursor("parent"), store.cursor("child"))
+store.close()
+"""
+
+
+def test_a_child_of_fork_uses_connections_of_its_own(url: str) -> None:
+    told = python(FORKING, url)
+
+    assert (told.stderr, told.stdout.split()) == ("", ["0", "3", "2"])
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    for scheme in ("postgresql", "mysql"):
+        with pytest.raises(StoreUnavailable, match="try again") as told:
+            open_store(f"{scheme}://ada:secret@127.0.0.1:1/beats", SystemClock())
+
+        assert f"{scheme}://127.0.0.1:1/beats" in str(told.value)
+        assert "secret" not in str(told.value)
+
+
+# --- waking -----------------------------------------------------------------------------------------
+
+
+def woken(store: SqlStore) -> threading.Thread:
+    """Return a thread that ends when the store is woken, and not before an hour otherwise."""
+    thread = threading.Thread(target=store.wait, args=(store.now() + HOUR,), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_change_of_one_node_wakes_another(opened: Callable[[], SqlStore]) -> None:
+    store, other = opened(), opened()
+    other.wait(other.now())  # from here on it knows what is new
+    waiting = woken(other)
+
+    Book(store, VirtualClock(store.now())).create()
+
+    waiting.join(LONG_S)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.server("postgres")
+def test_a_node_whose_listening_ended_listens_again(tmp_path: Path) -> None:
+    url = ledgers.ledger_url("postgres", tmp_path)
+    store = open_store(url, SystemClock())
+    store.wait(store.now() + HOUR)  # woken by beginning to listen
+    waiting = woken(store)
+
+    ledgers.end_connections("postgres", url)
+
+    waiting.join(LONG_S)
+    assert not waiting.is_alive()
+    store.close()
+
+
+# --- the tables -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_many_nodes_that_start_on_an_empty_database_at_once_all_come_up(
+    url: str, opened: Callable[[], SqlStore]
+) -> None:
+    starters = 20
+
+    started = python(STARTING, url, starters)
+
+    assert (started.stderr, started.returncode) == ("", 0)
+    store = opened()
+    assert [store.cursor(f"s{number}") for number in range(starters)] == list(range(starters))
+
+
+def test_the_printed_script_makes_tables_that_a_node_takes(url: str) -> None:
+    with pytest.raises(SchemaMismatch, match="onebeat migrate"):
+        open_store(url, SystemClock(), migrate=False)
+    script = upkeep.script(url, SystemClock())
+    dialect = open_dialect(url, SystemClock())
+    dialect.write(lambda session: session.run(script))
+
+    made = dialect.read(migrations.made)
+    assert made == {(step.number, step.step) for step in migrations.steps(dialect.kind) if step.step == "pre"}
+    assert dialect.read(lambda session: session.row(migrations.FORMAT_READ)) == (FORMAT,)
+    dialect.close()
+    open_store(url, SystemClock(), migrate=False).close()
+    assert upkeep.migrate(url, SystemClock()) == []
+
+
+def test_a_text_with_a_nul_in_it_is_kept(opened: Callable[[], SqlStore]) -> None:
+    store = opened()
+    store.record([Event(at=store.now(), kind="node.started", reason="a\0b"), Event(at=store.now(), kind="x")])
+
+    reasons = [event.reason for event in store.events(EventQuery())]
+
+    assert reasons[0] in ("a\0b", "a␀b")
+    assert reasons[1] == ""
+
+
+# --- urls -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("mysql://host", "names no database"),
+        ("mysql://host/beats?sll_ca=x", "and not sll_ca"),
+        ("postgresql://host/beats?schema=a%22b", "no name"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused(url: str, what: str) -> None:
+    with pytest.raises(InvalidInput, match=what):
+        open_store(url, SystemClock())
+
+
+@pytest.mark.parametrize(("library", "url"), [("psycopg", "postgresql://h/d"), ("pymysql", "mysql://h/d")])
+def test_without_its_driver_a_url_names_the_extra(library: str, url: str) -> None:
+    script = f"""
+import sys
+sys.modules[{library!r}] = None
+from onebeat.engine.clock import SystemClock
+from onebeat.store.open import open_store
+try:
+    open_store({url!r}, SystemClock())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+    told = python(script).stdout
+
+    assert told.startswith(MissingExtra.__name__)
+    assert "pip install 'onebeat[" in told
