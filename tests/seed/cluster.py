@@ -13,6 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.servers import ledgers
+from tests.servers.running import KINDS
+
 from onebeat import Onebeat
 from onebeat.core.errors import TargetNotFound
 from onebeat.core.messages import Claimed, EventQuery, Note, Report, RunQuery, Tile
@@ -26,6 +29,7 @@ from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
 from onebeat.store.open import open_store
+from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
 from onebeat.testing.faults import WRITING_VERBS, Hook, Moment, hooked
 
@@ -39,7 +43,12 @@ LOOKS = frozenset({"announce", "claim", "note", "cursor"})
 
 
 def ledger_at(place: Path, clock: Clock) -> Store:
-    """Open the ledger of a place, as one more process would."""
+    """Open the ledger of a place, as one more process would. A place is named for its kind of store."""
+    if place.name in KINDS:
+        told = place.with_suffix(".url")  # for the processes that play a part here
+        if not told.exists():
+            told.write_text(ledgers.ledger_url(place.name, place))
+        return ledgers.opened_at(told.read_text(), clock)
     return open_store(f"sqlite:///{place}/ledger.db", clock)
 
 
@@ -372,6 +381,11 @@ class Cluster:
         written = self.beat.schedules.put(name, trigger, target, run_now=run_now, paused=paused, **policy)
         self.changed()
         return written.schedule
+
+    def by_hand(self, statement: str, *args: str | int) -> None:
+        """Do to the ledger what a person with a shell can do."""
+        assert isinstance(self.store, SqlStore)
+        self.store._dialect.write(lambda session: session.run(statement, args))
 
     def edit(self, name: str = "a", **changes: Any) -> Schedule:
         """Edit a schedule as a person would."""

@@ -62,6 +62,7 @@ def claimed(store: Store, limit: int) -> list[Claimed]:
     return store.claim(wish)
 
 
+@pytest.mark.of_the_file
 def test_seed_41_settling_and_claiming_a_thousand_waits_for_the_disk_once_each(
     cluster: Cluster, meter: Meter
 ) -> None:
@@ -89,6 +90,7 @@ def test_seed_41_settling_and_claiming_a_thousand_waits_for_the_disk_once_each(
     assert counts[1000][1] - counts[100][1] <= 3 * 9
 
 
+@pytest.mark.of_the_file
 def test_seed_41_a_claim_of_nothing_only_looks_and_stands_in_nobodys_way(
     cluster: Cluster, meter: Meter
 ) -> None:

@@ -170,6 +170,7 @@ def test_seed_29_a_coroutine_every_two_minutes_runs_once_a_tick_for_an_hour(
 # --- 31, 73: the file is all there is ---------------------------------------------------------------
 
 
+@pytest.mark.of_the_file
 def test_seed_31_the_right_to_execute_survives_the_loss_of_every_cache_and_announcement(
     cluster: Cluster,
 ) -> None:
@@ -264,6 +265,7 @@ def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unlocked")
+@pytest.mark.of_the_file
 def test_seed_54_without_the_lock_layer_each_occurrence_is_still_settled_once(cluster: Cluster) -> None:
     names = put_many(cluster, 50)
     cluster.clock.set(T0 + MINUTE)
@@ -290,6 +292,7 @@ def test_seed_54_without_the_lock_layer_each_occurrence_is_still_settled_once(cl
     cluster.prove()
 
 
+@pytest.mark.of_the_file
 def test_seed_54_the_constraints_of_the_file_are_the_authority(cluster: Cluster) -> None:
     cluster.put("a", every(MINUTE))
     cluster.clock.advance(MINUTE)

@@ -182,6 +182,7 @@ _ANY: dict[str, Any] = {
 }
 
 
+@pytest.mark.of_the_file
 def test_seed_07_the_file_itself_takes_no_other_state(cluster: Cluster) -> None:
     cluster.put("a", every(HOUR), run_now=True)
     db = apsw.Connection(str(cluster.place / "ledger.db"))
@@ -234,6 +235,7 @@ def test_seed_27_each_execution_can_be_asked_for_with_all_its_instants(cluster: 
     assert first.data["finished_at"] == "2026-11-21T12:01:02Z"
 
 
+@pytest.mark.of_the_file
 def test_seed_27_executions_can_be_asked_for_in_plain_sql(cluster: Cluster) -> None:
     cluster.node()
     cluster.plays["body"] = failing(None)

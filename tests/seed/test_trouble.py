@@ -156,10 +156,8 @@ def test_seed_69_a_bad_schedule_is_set_aside_alone_with_the_reason(
     for name in ("a-bad-one", *good):
         cluster.put(name, every(MINUTE), overlap="allow")
     column, text, why = BAD[what]
-    with apsw.Connection(str(cluster.place / "ledger.db")) as db:
-        bad = (text, cluster.row("a-bad-one").id)
-        db.execute(f"UPDATE onebeat_definitions SET {column} = ? WHERE schedule_id = ?", bad)
-    db.close()
+    bad = cluster.row("a-bad-one").id
+    cluster.by_hand(f'UPDATE onebeat_definitions SET "{column}" = ? WHERE schedule_id = ?', text, bad)
     for _ in range(2):
         cluster.node()
     cluster.run(3 * MINUTE, every=MINUTE / 4)

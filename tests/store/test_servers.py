@@ -18,6 +18,7 @@ from onebeat.core.messages import Answer, EventQuery
 from onebeat.core.model import Event
 from onebeat.engine.clock import SystemClock
 from onebeat.store import migrations, upkeep
+from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
@@ -153,8 +154,9 @@ def test_no_reader_sees_an_event_before_one_with_a_smaller_id(
     events = [Event(at=store.now(), kind="node.started", reason=reason) for reason in ("first", "second")]
 
     def slowly() -> None:
-        def work(session: object) -> None:
-            store._tell(session, events[:1])  # type: ignore[arg-type]  # a Session
+        def work(session: Session) -> None:
+            store._tell(session, events[:1])
+            session.now()  # an answer: until then nothing need have been sent
             said.set()
             go_on.wait(LONG_S)
 

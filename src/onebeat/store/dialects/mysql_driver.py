@@ -24,7 +24,7 @@ ANSWER_S = 60
 
 OPTIONS = ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
 
-_ROLLED_BACK = (1213, 1020, 1180, 3101)
+_ROLLED_BACK = (1213, 1020, 1180, 1412, 3101)
 _TAKEN = (1062,)
 _BUSY = {
     1205: "another transaction held a row for too long; look who in SHOW PROCESSLIST",

@@ -65,37 +65,17 @@ class Sqlite:
     def write(self, work: Callable[[Session], T]) -> T:
         def transact() -> T:
             with self._connections.writing() as db:
-                return self._transact(db, "BEGIN IMMEDIATE", work, self._connections.refuse_other_file)
+                session = SqliteSession(db, self._clock)
+                return _transact(db, "BEGIN IMMEDIATE", session, work, self._connections.refuse_other_file)
 
         return self._repeated(transact)
 
     def read(self, work: Callable[[Session], T]) -> T:
         def transact() -> T:
             with self._connections.reading() as db:
-                return self._transact(db, "BEGIN", work)
+                return _transact(db, "BEGIN", SqliteSession(db, self._clock), work)
 
         return self._repeated(transact)
-
-    def _transact(
-        self,
-        db: apsw.Connection,
-        begin: str,
-        work: Callable[[Session], T],
-        check: Callable[[], None] | None = None,
-    ) -> T:
-        """Do ``work`` in one transaction: committed as a whole, or rolled back whatever happened."""
-        try:
-            db.execute(begin)
-            if check is not None:
-                check()
-            done = work(SqliteSession(db, self._clock))
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                with suppress(apsw.Error):
-                    db.execute("ROLLBACK")
-            raise
-        return done
 
     def _repeated(self, transact: Callable[[], T]) -> T:
         """Do a whole transaction again after an error that may pass."""
@@ -188,3 +168,25 @@ class Sqlite:
             f"{self._path} could not be used for {seconds:.0f} s: another process holds its lock, or the "
             "disk fails; nothing was changed, try again"
         )
+
+
+def _transact(
+    db: apsw.Connection,
+    begin: str,
+    session: SqliteSession,
+    work: Callable[[Session], T],
+    check: Callable[[], None] | None = None,
+) -> T:
+    """Do ``work`` in one transaction: committed as a whole, or rolled back whatever happened."""
+    try:
+        db.execute(begin)
+        if check is not None:
+            check()
+        done = work(session)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(apsw.Error):
+                db.execute("ROLLBACK")
+        raise
+    return done
