@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from tests.servers import redis
 from tests.servers.running import KINDS, SERVERS
 
 # No deadline for an example: how long one takes says more about the machine than about the code.
@@ -20,7 +21,7 @@ settings.load_profile("onebeat")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--without", action="append", choices=KINDS, default=[], help="leave out a kind of server"
+        "--without", action="append", choices=(*KINDS, "redis"), default=[], help="leave out a kind of server"
     )
 
 
@@ -40,6 +41,7 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure() -> None:
     SERVERS.leave()
+    redis.stop()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

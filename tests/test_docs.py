@@ -21,7 +21,7 @@ TOP = Path(__file__).resolve().parent.parent
 DOCS = TOP / "docs"
 SOURCE = TOP / "src" / "onebeat"
 SHARED = {"url", "app", "zone", "json"}
-KIND = re.compile(r"(?!onebeat\.)[a-z]+\.[a-z_]+")
+KIND = re.compile(r"(?!onebeat\.)[a-z]{2,}\.[a-z_]+")  # one letter is a table in a statement, not a noun
 """What a kind of event looks like. Loggers and entry points look so too, and begin with our own name."""
 
 OF_THE_TRAIL = {"schedule.purged"}

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.servers import redis
 
 from onebeat.testing import simulator
 
@@ -18,6 +19,15 @@ SEEDS = tomllib.loads((TOP / "tests" / "seeds" / "seeds.toml").read_text(encodin
 @pytest.mark.parametrize("seed", [each["seed"] for each in SEEDS])
 def test_what_was_found_stays_mended(seed: int, store: str) -> None:
     lived = simulator.survive_on(store, seed)
+
+    assert lived.broken is None
+
+
+@pytest.mark.slow
+@pytest.mark.server("redis")
+@pytest.mark.parametrize("seed", [each["seed"] for each in SEEDS])
+def test_what_was_found_stays_mended_on_redis(seed: int) -> None:
+    lived = simulator.survive_on(redis.url(), seed)
 
     assert lived.broken is None
 

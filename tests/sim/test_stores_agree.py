@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.servers import redis
 
 from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
@@ -35,13 +36,13 @@ def told(seed: int, open_store: Callable[[Clock], Store]) -> list[bytes]:
     return lines
 
 
-def assert_alike(seed: int) -> None:
-    with simulator.stores("sqlite") as opener:
-        on_file = told(seed, opener(seed))
+def assert_alike(seed: int, kind: str = "sqlite") -> None:
+    with simulator.stores(kind) as opener:
+        in_store = told(seed, opener(seed))
     in_memory = told(seed, MemoryStore)
 
     assert len(in_memory) > 100
-    for one, other in zip_longest(in_memory, on_file):
+    for one, other in zip_longest(in_memory, in_store):
         assert one == other
 
 
@@ -55,3 +56,17 @@ def test_sqlite_answers_as_the_reference_store_does(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3, 203))
 def test_sqlite_answers_as_the_reference_store_does_in_many_worlds(seed: int) -> None:
     assert_alike(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.server("redis")
+@pytest.mark.parametrize("seed", range(3))
+def test_redis_answers_as_the_reference_store_does(seed: int) -> None:
+    assert_alike(seed, redis.url())
+
+
+@pytest.mark.long
+@pytest.mark.server("redis")
+@pytest.mark.parametrize("seed", range(3, 203))
+def test_redis_answers_as_the_reference_store_does_in_many_worlds(seed: int) -> None:
+    assert_alike(seed, redis.url())

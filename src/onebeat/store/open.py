@@ -14,6 +14,8 @@ from onebeat.store.dialects.protocol import Dialect
 GROUP = "onebeat.stores"
 """The entry point group of stores from outside: the name is the scheme, the object an Opener."""
 
+REDIS = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+
 Opener: TypeAlias = Callable[[str, Clock], Store]
 
 
@@ -58,21 +60,26 @@ def open_store(url: str, clock: Clock, *, migrate: bool = True) -> Store:
 
     ``sqlite:///path`` is relative to the current folder, ``sqlite:////path`` absolute; ``memory://`` is a
     new ledger that ends with this process; ``postgresql://user@host/database?schema=name`` may say after the
-    ``?`` whatever libpq understands, too; ``mysql://user@host/database`` (or ``mariadb:``) is a ledger there.
-    Missing tables are made, unless told not to ``migrate``.
+    ``?`` whatever libpq understands, too; ``mysql://user@host/database`` (or ``mariadb:``) is a ledger there;
+    ``redis://host:6379/0`` is a server, ``rediss://`` the same by TLS, and
+    ``redis+sentinel://host:26379/mymaster/0`` whichever is the master now. Missing tables are made, unless
+    told not to ``migrate``.
     Raises InvalidInput for a URL that cannot be meant, SchemaMismatch for tables that do not go together
-    with this code, StoreUnsafe where the promise would not hold, StoreUnavailable where nothing answers.
+    with this code, StoreUnsafe where the promise would not hold, StoreUnavailable where nothing answers,
+    MissingExtra where the client library is not installed.
     """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return _memory(url, clock)
     if scheme in DIALECTS:
         return _sql(url, clock, migrate=migrate)
+    if scheme in REDIS:
+        return _redis(url, clock, migrate=migrate)
     outside = entry_points(group=GROUP)
     if scheme in outside.names:
         opener: Opener = outside[scheme].load()
         return opener(url, clock)
-    known = [*DIALECTS, "memory", *outside.names]
+    known = [*DIALECTS, "memory", *REDIS, *outside.names]
     raise InvalidInput(
         f"{shown(url)} names no store: a URL begins with one of {', '.join(f'{name}://' for name in known)}"
         f"{near_miss(scheme, known)}"
@@ -126,3 +133,9 @@ def _memory(url: str, clock: Clock) -> Store:
     if url != "memory://":
         raise InvalidInput(f"{shown(url)} says more than memory:// can hear; each one is new and has no name")
     return MemoryStore(clock)
+
+
+def _redis(url: str, clock: Clock, *, migrate: bool) -> Store:
+    from onebeat.store.redis.opening import open_redis  # noqa: PLC0415 - as above
+
+    return open_redis(url, clock, migrate=migrate)

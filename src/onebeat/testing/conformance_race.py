@@ -263,7 +263,7 @@ def _prepared(book: Book, settled: int = SETTLED) -> Play:
 def _with_processes(opener: Opener, play: Play) -> list[Tale]:
     # Forked from a process that has only imported: sixteen fresh ones would spend the race on importing.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
+    context.set_forkserver_preload(["__main__", __name__, getattr(opener, "func", opener).__module__])
     barrier = context.Barrier(ACTORS)
     actors, ends = [], []
     for number in range(ACTORS):

@@ -8,6 +8,7 @@ docs/explanation/simulator.md tells more.
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -161,9 +162,12 @@ def populate(world: World) -> list[Editor]:
 
 @contextmanager
 def stores(kind: str) -> Iterator[Callable[[int], Callable[[Clock], Store]]]:
-    """Yield what opens a fresh store for each seed."""
+    """Yield what opens a fresh store for each seed: memory, sqlite, or on the server of a redis:// URL."""
     if kind == "memory":
         yield lambda _seed: MemoryStore
+        return
+    if kind != "sqlite":
+        yield from _on_redis(kind)
         return
     from onebeat.store.open import open_store  # noqa: PLC0415 - a run on memory needs no other store
 
@@ -177,6 +181,27 @@ def stores(kind: str) -> Iterator[Callable[[int], Callable[[Clock], Store]]]:
             return opened
 
         yield on_file
+
+
+def _on_redis(url: str) -> Generator[Callable[[int], Callable[[Clock], Store]], None, None]:
+    from onebeat.store.redis.opening import (  # noqa: PLC0415 - most runs need no server, nor its library
+        erase_ledger,
+        open_on_clock,
+    )
+
+    ledgers: list[str] = []
+
+    def on_server(seed: int) -> Callable[[Clock], Store]:
+        # Of its own for each process, too: several may live through seeds at once.
+        mark = "&" if "?" in url else "?"
+        ledgers.append(f"{url}{mark}namespace=sim-{os.getpid()}-{seed}")
+        return partial(open_on_clock, ledgers[-1])
+
+    try:
+        yield on_server
+    finally:
+        for ledger in ledgers:
+            erase_ledger(ledger)
 
 
 def survive_on(store: str, seed: int, trace: Callable[[str], None] | None = None) -> Survived:
@@ -207,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--seeds", type=int, default=100, help="how many seeds (default 100)")
     add("--first-seed", type=int, default=0, help="the first of them (default 0)")
-    add("--store", choices=("memory", "sqlite"), default="memory", help="on which store (default memory)")
+    add("--store", type=_store, default="memory", help="memory, sqlite, or a redis:// URL (default memory)")
     add("--jobs", type=int, default=1, help="how many processes (default 1)")
     add("--trace", action="store_true", help="print every call of the ledger, and the traceback of a failure")
     add("--keep-going", action="store_true", help="do not stop at the first seed that fails")
@@ -228,6 +253,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                     break
     print(summary(done))
     return 1 if any(each.broken for each in done) else 0
+
+
+def _store(kind: str) -> str:
+    if kind not in ("memory", "sqlite") and not kind.startswith(("redis://", "rediss://")):
+        raise argparse.ArgumentTypeError(f"{kind!r} is none of memory, sqlite and redis://host:6379/0")
+    return kind
 
 
 def _replay(seed: int, store: str) -> str:

@@ -1,0 +1,92 @@
+-- args: holder, queues, targets, limit, until, definitions that the caller cannot read.
+local holder, queues, targets, limit, till, unreadable = unpack(args, 1, 6)
+local wrong = wrong_place()
+if wrong then
+  return wrong
+end
+
+local function set_of(names)
+  local set = {}
+  for _, name in ipairs(names) do
+    set[name] = true
+  end
+  return set
+end
+queues, targets, unreadable = set_of(queues), set_of(targets), set_of(unreadable)
+
+-- Lanes of one priority are gone through together; the highest priority first.
+local levels, level = {}, nil
+for _, lane in ipairs(call('ZRANGE', ns .. 'lanes', 0, -1)) do
+  local priority, size, rest = lane:match('^(-?%d+):(%d+):(.*)$')
+  size = tonumber(size)
+  if queues[rest:sub(1, size)] and targets[rest:sub(size + 2)] then
+    if level == nil or level.priority ~= priority then
+      level = {priority = priority}
+      levels[#levels + 1] = level
+    end
+    level[#level + 1] = lane
+  end
+end
+
+local function claimable(run)
+  return not too_late(run) and not unreadable[run.schedule_id .. ':' .. run.number]
+end
+
+-- Add to `found` at most `room` runs of a lane: those that have been ready for longest.
+local function gather(lane, room, found)
+  local skipped = 0
+  local key = ns .. 'ready:' .. lane
+  while room > 0 do
+    local page = call('ZRANGEBYSCORE', key, '-inf', clock, 'WITHSCORES', 'LIMIT', skipped, room)
+    if #page == 0 then
+      return
+    end
+    for index = 1, #page, 2 do
+      local run = run_of(page[index])
+      if run and claimable(run) then
+        found[#found + 1] = {tonumber(page[index + 1]), run.id, run}
+        room = room - 1
+      end
+    end
+    skipped = skipped + #page / 2
+  end
+end
+
+local function longest_ready(one, other)
+  if one[1] ~= other[1] then
+    return one[1] < other[1]
+  end
+  return one[2] < other[2]
+end
+
+local claimed = {}
+for _, lanes in ipairs(levels) do
+  local found = {}
+  for _, lane in ipairs(lanes) do
+    gather(lane, limit - #claimed, found)
+  end
+  if #lanes > 1 then
+    table.sort(found, longest_ready)
+  end
+  for index = 1, math.min(#found, limit - #claimed) do
+    claimed[#claimed + 1] = found[index][3]
+  end
+  if #claimed >= limit then
+    break
+  end
+end
+
+local runs, definitions, named = {}, {}, {}
+for index, run in ipairs(claimed) do
+  change(run, leased(run, holder, till, next_token()))
+  runs[index] = all('run:' .. run.id)
+  local definition = run.schedule_id .. ':' .. run.number
+  if not named[definition] then
+    named[definition] = true
+    definitions[#definitions + 1] = definition
+    definitions[#definitions + 1] = all('definition:' .. definition)
+  end
+  runs[index][#runs[index] + 1] = 'id'
+  runs[index][#runs[index] + 1] = run.id
+end
+return {runs, definitions, finish()}
