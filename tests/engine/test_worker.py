@@ -209,6 +209,25 @@ def test_a_run_whose_start_is_refused_is_dropped_without_a_word(
     assert not caplog.records
 
 
+def test_a_refused_start_begins_no_body_though_by_the_nodes_own_clock_its_lease_goes_on(lab: Lab) -> None:
+    node, other = lab.node("n1"), lab.node("n2")
+    lab.put("a")
+    node.worker.step()
+    lab.clock.advance(seconds(60))
+    node.dispatcher.step()
+    broken_step(node, "advance", after=False)
+    claimed_at = lab.now()
+    lab.clock.advance(LEASE)
+    other.dispatcher.step()
+    other.worker.step()
+
+    lab.clock.set(claimed_at)
+    node.worker.step()
+
+    assert node.puppet.started == []
+    assert len(other.puppet.started) == 1
+
+
 def test_a_body_begins_once_though_the_reply_to_its_start_was_lost(lab: Lab) -> None:
     node = lab.node()
     lab.put("a")

@@ -258,7 +258,8 @@ def test_something_else_in_the_place_of_a_key_stops_a_verb_before_it_writes(
 def woken_by(url: str, change: str) -> bool:
     """Wait on one store, long; change something through another one; return whether that ended the wait."""
     clock = VirtualClock(NOON)
-    here, there = open_on_clock(url, clock), open_on_clock(url, clock)
+    there = open_on_clock(url, clock)
+    here = open_on_clock(url, clock)  # the later one: it hears nothing of how the other was opened
     book = Book(there, clock)
     begun, woken = threading.Event(), []
     here.wait(NOON)
