@@ -290,6 +290,16 @@ def test_a_change_whose_message_was_lost_is_found_by_looking(url: str) -> None:
     assert woken_by(url, "a message that was lost")
 
 
+def test_looking_finds_a_change_that_no_message_told_of_and_finds_it_once(store: RedisStore) -> None:
+    waking = store._waking
+    waking._look()
+
+    by_hand(store, "HINCRBY", f"{namespace(store)}meta", "changes", "1")
+
+    assert waking._look() is True
+    assert waking._look() is False
+
+
 def test_nobody_is_woken_by_his_own_change_twice(book: Book, store: RedisStore) -> None:
     store.wait(book.now)
     for number in range(20):
