@@ -18,7 +18,7 @@ C = TypeVar("C")
 CONNECTIONS_MAX = 8
 """How many connections a process has to its server at most, beside the one that listens."""
 
-LEND_S = 30.0
+LEND_S = 30
 """How long a thread waits for another one to give a connection back."""
 
 
