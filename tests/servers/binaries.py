@@ -48,6 +48,12 @@ def unpacked(package: str, run: Path) -> Path:
     return root
 
 
+def libraries_of(root: Path) -> None:
+    """Let programs that are started from here on find the libraries of an unpacked package."""
+    folders = sorted({str(found.parent) for found in root.glob("**/*.so*")})
+    os.environ["LD_LIBRARY_PATH"] = ":".join([*folders, os.environ.get("LD_LIBRARY_PATH", "")])
+
+
 def _fetch(package: str, work: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     for folder in ("lists/partial", "cache/archives/partial", "debs", "root"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.servers import binaries
@@ -28,8 +27,7 @@ def command(place: Path) -> tuple[list[str], str]:
     if server is None:
         root = binaries.unpacked("mariadb-server-core", place.parent)
         server = root / "usr/sbin/mariadbd"
-        libraries = sorted({str(found.parent) for found in root.glob("**/*.so*")})
-        os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")])
+        binaries.libraries_of(root)
     top = server.parents[1]
     data = place / "data"
     started = [

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import binaries
+from tests.servers.running import SERVERS
 
 from onebeat.core.errors import StoreError
 from onebeat.store.redis.address import address_of
@@ -160,9 +161,9 @@ def binary() -> str:
         here = shutil.which(name)  # by this name: the file behind it answers to several
         if here is not None:
             return here
-    root = binaries.unpacked(BINARIES[0], Path(tempfile.mkdtemp(prefix="onebeat-redis-")))
-    libraries = sorted({str(found.parent) for found in root.glob("**/*.so*")})
-    os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")])
+    # A copy, where one is needed, goes with the other servers of the run.
+    root = binaries.unpacked(BINARIES[0], Path(tempfile.mkdtemp(dir=SERVERS.folder)))
+    binaries.libraries_of(root)
     return str(root / "usr/bin" / BINARIES[0])
 
 

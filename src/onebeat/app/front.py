@@ -174,12 +174,12 @@ class Onebeat:
         declares; it removes nothing. ``ready`` is called with the node just before.
         """
         service = self.service(roles, queues=queues, threads=threads, lease=lease, grace=grace, share=share)
+        if threading.current_thread() is not threading.main_thread():
+            return _run(service, ready)  # a guest here: signals and garbage are the host's
         # All that was imported stays as long as the process: a collection that walks it every few seconds
         # finds nothing, and makes what is due late.
         gc.collect()
         gc.freeze()
-        if threading.current_thread() is not threading.main_thread():
-            return _run(service, ready)
         kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def stop(number: int, frame: FrameType | None) -> None:

@@ -45,6 +45,7 @@ from onebeat.core.model import (
     micros,
 )
 from onebeat.core.ports import CUT_AGE_MAX, Clock
+from onebeat.store.handshake import strange
 from onebeat.store.memory_purge import MemoryPurge
 from onebeat.store.moves import cancelled, extended, leased, moved, too_late
 
@@ -395,16 +396,7 @@ class MemoryStore(MemoryPurge):
         with self._lock:
             now = self._clock.now()
             self._nodes[node.id] = node
-            others = [other for other in self.nodes() if other.id != node.id and other.alive_until > now]
-            return [
-                f"node {other.id} runs onebeat {other.version}, this one {node.version}"
-                for other in others
-                if other.version != node.version
-            ] + [
-                f"node {other.id} has zone data {other.tz_version}, older than {node.tz_version} here"
-                for other in others
-                if other.tz_version < node.tz_version
-            ]
+            return strange(node, (other for other in self.nodes() if other.alive_until > now))
 
     def record(self, events: Sequence[Event]) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.store.dialects.protocol import HOLD, ORDER, AddMissing, BatchUpdate, Cell, Dialect, Row, Session
+from onebeat.store.handshake import strange
 from onebeat.store.rows import (
     CHANGED_SCHEDULE_COLUMNS,
     DEFINITION_COLUMNS,
@@ -376,17 +377,7 @@ class SqlStore(SqlPurge):
             now = micros(session.now())
             session.run(NODE_GONE, (node.id,))
             session.run(NODE_ADDED, node_cells(node))
-            alive = [node_of(row) for row in session.rows(NODES_ALIVE, (now,))]
-            others = [other for other in alive if other.id != node.id]
-            return [
-                f"node {other.id} runs onebeat {other.version}, this one {node.version}"
-                for other in others
-                if other.version != node.version
-            ] + [
-                f"node {other.id} has zone data {other.tz_version}, older than {node.tz_version} here"
-                for other in others
-                if other.tz_version < node.tz_version
-            ]
+            return strange(node, map(node_of, session.rows(NODES_ALIVE, (now,))))
 
         return self._dialect.write(work)
 

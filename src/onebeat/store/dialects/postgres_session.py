@@ -11,11 +11,22 @@ from functools import lru_cache
 from onebeat.core.model import from_micros
 from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.postgres_driver import Connection, Cursor
-from onebeat.store.dialects.protocol import AddMissing, BatchDelete, BatchUpdate, Cell, Row
+from onebeat.store.dialects.protocol import (
+    FENCE,
+    HOLD,
+    MIGRATE,
+    ORDER,
+    PURGE,
+    AddMissing,
+    BatchDelete,
+    BatchUpdate,
+    Cell,
+    Row,
+)
 
 CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 HAS_TABLE = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?"
-GATES = ("order", "hold", "purge", "fence", "migrate")
+GATES = (ORDER, HOLD, PURGE, FENCE, MIGRATE)
 GATE, SHARED_GATE = b"SELECT pg_advisory_xact_lock(%s)", b"SELECT pg_advisory_xact_lock_shared(%s)"
 LOCKED = "FOR NO KEY UPDATE"
 NUMBERS, TEXTS = "%s::bigint[]", "%s::text[]"

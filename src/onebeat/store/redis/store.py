@@ -30,6 +30,7 @@ from onebeat.core.messages import (
 )
 from onebeat.core.model import Decision, Definition, Event, Node, RunState, micros
 from onebeat.core.ports import CUT_AGE_MAX, Clock
+from onebeat.store.handshake import strange
 from onebeat.store.redis.cells import (
     definition_from,
     edit_cells,
@@ -184,16 +185,7 @@ class RedisStore(RedisPurge):
 
     def announce(self, node: Node) -> list[str]:
         args = [node.id, text_of(node.seen_at), node_fields(node)]
-        others = [node_from(each) for each in self._write(script("announce"), args)]
-        return [
-            f"node {other.id} runs onebeat {other.version}, this one {node.version}"
-            for other in others
-            if other.version != node.version
-        ] + [
-            f"node {other.id} has zone data {other.tz_version}, older than {node.tz_version} here"
-            for other in others
-            if other.tz_version < node.tz_version
-        ]
+        return strange(node, map(node_from, self._write(script("announce"), args)))
 
     def record(self, events: Sequence[Event]) -> None:
         for part in _parts(events, lambda _: 0):

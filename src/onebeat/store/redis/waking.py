@@ -16,7 +16,7 @@ from onebeat.core.errors import OnebeatError
 from onebeat.core.model import from_micros
 from onebeat.core.ports import Clock
 from onebeat.store.redis.server import Line, Server
-from onebeat.store.waking import Waiting
+from onebeat.store.waking import ServerClock, Waiting
 
 PERIOD = timedelta(seconds=1)
 """How long a change may go unnoticed whose message was lost."""
@@ -25,33 +25,12 @@ LISTEN_S = 1.0
 """How long the thread that listens is deaf to being told to end."""
 
 
-class OffsetClock:
-    """The server's clock, as far as it is known without asking: this machine's, and by how much it is off."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._offset = timedelta(0)
-
-    def now(self) -> datetime:
-        """Return what the server's clock should say."""
-        return self._clock.now() + self._offset
-
-    def asked(self, server: Server) -> datetime:
-        """Ask the server's clock; remember by how much this machine's is off."""
-        before = self._clock.now()
-        seconds, micros = server.ask("TIME")
-        after = self._clock.now()
-        told = from_micros(int(seconds) * 1_000_000 + int(micros))
-        self._offset = told - (before + (after - before) / 2)
-        return told
-
-
 class Waking:
     """The waits of one process on one ledger."""
 
     def __init__(self, server: Server, clock: Clock) -> None:
         self._server = server
-        self._clock = OffsetClock(clock)
+        self._clock = ServerClock(clock)
         self._waiting = Waiting(self._clock, self._look, PERIOD)
         namespace = f"{{{server.address.namespace}}}"
         self._meta, self._channel = f"{namespace}:meta", f"{namespace}:changes"
@@ -63,7 +42,11 @@ class Waking:
 
     def store_clock(self) -> datetime:
         """Return the server's clock."""
-        return self._clock.asked(self._server)
+        return self._clock.measured(self._told)
+
+    def _told(self) -> datetime:
+        seconds, micros = self._server.ask("TIME")
+        return from_micros(int(seconds) * 1_000_000 + int(micros))
 
     def changed(self, number: int) -> None:
         """End the waits of this process, which has changed the ledger; 0 is a change that is not counted."""

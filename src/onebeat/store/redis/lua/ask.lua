@@ -327,19 +327,10 @@ function ask.visited(from_id, limit)
   return found
 end
 
-local function event_of(id)
-  local event = call('XRANGE', ns .. 'events', id .. '-0', id .. '-0')[1]
-  local named = {}
-  for field = 1, event and #event[2] or 0, 2 do
-    named[event[2][field]] = event[2][field + 1]
-  end
-  return named
-end
-
 local function settlements(schedule_id)
   local number = 0
   for _, id in ipairs(call('ZRANGE', ns .. 'tiles:' .. schedule_id, 0, -1)) do
-    if (event_of(id).count or '0') ~= '0' then
+    if ((event_of(id) or {}).count or '0') ~= '0' then
       number = number + 1
     end
   end
@@ -387,7 +378,7 @@ function ask.beyond(schedules)
       local page = call('ZRANGE', ns .. 'tiles:' .. id, skipped, skipped + 99)
       within = #page == 0
       for _, event_id in ipairs(page) do
-        local event = event_of(event_id)
+        local event = event_of(event_id) or {}
         if (event.count or '0') ~= '0' then
           local goes, rest_stays = beyond(keep, event.at, event.at)
           within = within or rest_stays

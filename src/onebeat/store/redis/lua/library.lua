@@ -402,6 +402,16 @@ end
 
 local UNDER = {'id', 'name', 'number', 'version', 'queue', 'target', 'priority', 'shard'}
 
+-- An event's names and values; nil where it was forgotten.
+local function event_of(id)
+  local event = call('XRANGE', ns .. 'events', id .. '-0', id .. '-0')[1]
+  local named = {}
+  for field = 1, event and #event[2] or 0, 2 do
+    named[event[2][field]] = event[2][field + 1]
+  end
+  return event and named
+end
+
 -- How a schedule is called among those that are due: of two due at one instant the smaller id comes first, and
 -- whoever serves a share sees whose it is without reading the row.
 local function due_name(id, shard)

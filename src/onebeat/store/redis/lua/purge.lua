@@ -6,15 +6,6 @@ if wrong then
   return wrong
 end
 
-local function event_of(id)
-  local event = call('XRANGE', ns .. 'events', id .. '-0', id .. '-0')[1]
-  local named = {}
-  for field = 1, event and #event[2] or 0, 2 do
-    named[event[2][field]] = event[2][field + 1]
-  end
-  return event and named
-end
-
 local function summarise(schedule_id, day, before, after, fired, folded, skipped)
   local key = ns .. 'summaries:' .. schedule_id
   local sums = {0, 0, 0, before, after}
