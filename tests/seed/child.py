@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.seed.cluster import BODY, HOUR, T0, Cluster, Play, every, ledger_at
+from tests.seed.cluster import BODY, HOUR, T0, Cluster, Play, every, ledger_at, url_of
 
 from onebeat import Conflict, CurrentRun, Onebeat, interval
 from onebeat.core.decide import settle
@@ -110,7 +110,7 @@ def held(run: CurrentRun) -> str:
 
 def serve(place: Path, number: int, grace: str) -> None:
     """Row 25: be a real node, in real time, until SIGTERM."""
-    beat = Onebeat(f"sqlite:///{place}/ledger.db", modules=("tests.seed",))
+    beat = Onebeat(url_of(place), modules=("tests.seed",))
     in_order = beat.serve(threads=2, grace=timedelta(seconds=float(grace)))
     say(["ended", in_order])
 

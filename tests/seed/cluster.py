@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.servers import ledgers
+from tests.servers import ledgers, redis
 from tests.servers.running import KINDS
 
 from onebeat import Onebeat
@@ -28,7 +28,10 @@ from onebeat.engine.executors.python import InlineExecutor
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
+from onebeat.store.memory import MemoryStore
 from onebeat.store.open import open_store
+from onebeat.store.redis.opening import open_on_clock
+from onebeat.store.redis.store import RedisStore
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
 from onebeat.testing.faults import WRITING_VERBS, Hook, Moment, hooked
@@ -41,15 +44,33 @@ BODY = Target(kind="seed", address="body")
 LOOKS = frozenset({"announce", "claim", "note", "cursor"})
 """Writing verbs after which nobody else has to look."""
 
+IN_MEMORY: dict[Path, MemoryStore] = {}
+
 
 def ledger_at(place: Path, clock: Clock) -> Store:
-    """Open the ledger of a place, as one more process would. A place is named for its kind of store."""
+    """Open the ledger of a place, as one more process would. A place is named for its kind of store.
+
+    One in memory is this process's own: all nodes share it, and whoever opens it first gives the clock.
+    """
+    if place.name == "memory":
+        return IN_MEMORY.setdefault(place, MemoryStore(clock))
+    url = url_of(place)
     if place.name in KINDS:
-        told = place.with_suffix(".url")  # for the processes that play a part here
-        if not told.exists():
+        return ledgers.opened_at(url, clock)
+    return open_on_clock(url, clock) if place.name == "redis" else open_store(url, clock)
+
+
+def url_of(place: Path) -> str:
+    """Return the URL of the ledger of a place, in every process that plays a part there."""
+    told = place.with_suffix(".url")
+    if not told.exists():
+        if place.name in KINDS:
             told.write_text(ledgers.ledger_url(place.name, place))
-        return ledgers.opened_at(told.read_text(), clock)
-    return open_store(f"sqlite:///{place}/ledger.db", clock)
+        elif place.name == "redis":
+            told.write_text(redis.ledger_url(place))
+        else:
+            return f"sqlite:///{place}/ledger.db"
+    return told.read_text()
 
 
 class Died(BaseException):
@@ -320,6 +341,7 @@ class Cluster:
         for node in list(self.nodes):
             node.crash()
         self.store.close()
+        IN_MEMORY.pop(self.place, None)
 
     # --- time ---
 
@@ -382,10 +404,16 @@ class Cluster:
         self.changed()
         return written.schedule
 
-    def by_hand(self, statement: str, *args: str | int) -> None:
-        """Do to the ledger what a person with a shell can do."""
+    def spoil(self, name: str, field: str, text: str) -> None:
+        """Write something else into a definition, as a person with a shell can."""
+        row = self.row(name)
+        if isinstance(self.store, RedisStore):
+            key = f"{{{self.store._server.address.namespace}}}:definition:{row.id}:{row.number}"
+            self.store._server.ask("HSET", key, field, text)
+            return
         assert isinstance(self.store, SqlStore)
-        self.store._dialect.write(lambda session: session.run(statement, args))
+        statement = f'UPDATE onebeat_definitions SET "{field}" = ? WHERE schedule_id = ?'
+        self.store._dialect.write(lambda session: session.run(statement, (text, row.id)))
 
     def edit(self, name: str = "a", **changes: Any) -> Schedule:
         """Edit a schedule as a person would."""

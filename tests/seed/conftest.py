@@ -15,6 +15,7 @@ from tests.servers.running import KINDS  # noqa: E402 - as above
 
 # A server takes many times as long as a file. So `make test` plays each row on one of the servers, always the
 # same one, and `make test-long` on the others; plays of thousands of steps it leaves to that on all of them.
+SERVED = (*KINDS, "redis")
 MANY_STEPS = (
     "test_seed_01_an_edit_near_the_instant_neither_loses_nor_doubles_it",
     "test_seed_03_restarting_every_second_never_moves_a_first_occurrence",
@@ -24,24 +25,33 @@ MANY_STEPS = (
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Play each row on every store; on the file alone what a hand does to the file."""
-    if "cluster" not in metafunc.fixturenames:
+    """Play each row on every store on which it means something."""
+    if "place" not in metafunc.fixturenames:
         return
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    name = metafunc.definition.name
     stores: list[object] = ["sqlite"]
-    if metafunc.definition.get_closest_marker("of_the_file") is None:
-        name = metafunc.definition.name
-        here = None if name in MANY_STEPS else KINDS[zlib.crc32(name.encode()) % len(KINDS)]
-        for kind in KINDS:
+    if not marked & {"of_the_file", "of_processes"}:
+        stores.append(pytest.param("memory", marks=[pytest.mark.long] if name in MANY_STEPS else []))
+    if "of_the_file" not in marked:
+        here = None if name in MANY_STEPS else SERVED[zlib.crc32(name.encode()) % len(SERVED)]
+        for kind in SERVED:
             long = [] if kind == here else [pytest.mark.long]
             stores.append(pytest.param(kind, marks=[pytest.mark.server(kind), *long]))
-    metafunc.parametrize("cluster", stores, indirect=True)
+    metafunc.parametrize("place", stores, indirect=True)
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """An empty ledger in a place of its own, at noon, without nodes."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Give a folder that is named for its kind of store, and stands for one ledger there."""
     place = tmp_path / request.param
     place.mkdir()
+    return place
+
+
+@pytest.fixture
+def cluster(place: Path) -> Iterator[Cluster]:
+    """An empty ledger in a place of its own, at noon, without nodes."""
     cluster = Cluster(place)
     yield cluster
     cluster.close()

@@ -124,6 +124,7 @@ def fill(cluster: Cluster, count: int) -> None:
     db.close()
 
 
+@pytest.mark.of_the_file
 def test_seed_68_the_first_fire_costs_as_much_with_fifty_thousand_schedules_as_with_a_thousand(
     tmp_path_factory: pytest.TempPathFactory, meter: Meter
 ) -> None:

@@ -289,6 +289,7 @@ def test_seed_10_no_page_advises_against_edits_near_the_due_time() -> None:
 # --- 15: one row for one name -----------------------------------------------------------------------
 
 
+@pytest.mark.of_processes
 def test_seed_15_ten_creators_of_one_name_leave_one_row_and_nine_defined_answers(cluster: Cluster) -> None:
     answers = together(10, cluster.place, "create")
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.seed.cluster import HOUR, MINUTE, T0, Cluster, every
+from tests.seed.cluster import HOUR, MINUTE, T0, Cluster, every, url_of
 from tests.seed.processes import Child, children
 
 from onebeat import Onebeat
@@ -37,6 +37,7 @@ DEATHS = [
 
 
 @pytest.mark.parametrize(("verb", "when", "call", "left", "done"), DEATHS)
+@pytest.mark.of_processes
 def test_seed_16_killed_at_any_instruction_each_schedule_gets_the_repetition_it_chose(
     cluster: Cluster, verb: str, when: str, call: int, left: str, done: int
 ) -> None:
@@ -76,9 +77,9 @@ def read(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def beat(tmp_path: Path) -> Iterator[Onebeat]:
+def beat(place: Path) -> Iterator[Onebeat]:
     """A ledger in real time, for a process in real time."""
-    with Onebeat(f"sqlite:///{tmp_path}/ledger.db", modules=("tests.seed",)) as beat:
+    with Onebeat(url_of(place), modules=("tests.seed",)) as beat:
         yield beat
 
 
@@ -96,10 +97,11 @@ def until_it_stops(beat: Onebeat) -> None:
         beat.store.wait(SystemClock().now() + timedelta(seconds=1))
 
 
+@pytest.mark.of_processes
 def test_seed_25_asked_to_end_a_node_claims_nothing_new_and_finishes_what_it_has(
-    beat: Onebeat, tmp_path: Path
+    beat: Onebeat, place: Path
 ) -> None:
-    with children("serve", tmp_path, 1, "60") as (child,):
+    with children("serve", place, 1, "60") as (child,):
         before = serving(beat, child, "in-flight")
         child.signalled(signal.SIGTERM)
         until_it_stops(beat)
@@ -117,10 +119,9 @@ def test_seed_25_asked_to_end_a_node_claims_nothing_new_and_finishes_what_it_has
     assert beat.nodes.list(alive=True) == []
 
 
-def test_seed_25_what_does_not_end_within_the_grace_is_handed_on_at_once(
-    beat: Onebeat, tmp_path: Path
-) -> None:
-    with children("serve", tmp_path, 1, "0.05") as (child,):
+@pytest.mark.of_processes
+def test_seed_25_what_does_not_end_within_the_grace_is_handed_on_at_once(beat: Onebeat, place: Path) -> None:
+    with children("serve", place, 1, "0.05") as (child,):
         before = serving(beat, child, "hanging")
         child.signalled(signal.SIGTERM)
         assert child.says()[0] == "ended"

@@ -84,6 +84,7 @@ def test_seed_09_a_commit_of_another_connection_ends_a_wait_that_would_last_an_h
 # --- 13, 74: many at one instant --------------------------------------------------------------------
 
 
+@pytest.mark.of_processes
 def test_seed_13_of_many_threads_of_many_processes_one_wins_each_occurrence(cluster: Cluster) -> None:
     names = put_many(cluster, 100)
     wins = together(3, cluster.place, "race", "4")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.seed.cluster import BODY, DAY, HOUR, MINUTE, SECOND, Cluster, Play, every
+from tests.seed.cluster import BODY, DAY, HOUR, MINUTE, SECOND, Cluster, Play, every, url_of
 from tests.seed.processes import TOP, children, let_go
 
 from onebeat import Onebeat, interval
@@ -95,6 +95,7 @@ def test_seed_17_stale_claims_end_with_their_lease_and_orphans_are_listed_and_ke
 # --- 80: many starts at one time --------------------------------------------------------------------
 
 
+@pytest.mark.of_processes
 def test_seed_80_fifty_simultaneous_starts_add_once_and_then_change_nothing(cluster: Cluster) -> None:
     cluster.put("dynamic", every(MINUTE), overlap="allow")
     cluster.node()
@@ -149,8 +150,8 @@ def test_seed_81_importing_an_app_in_the_wrong_role_has_no_side_effect(tmp_path:
 
 
 @pytest.fixture
-def beat(tmp_path: Path) -> Onebeat:
-    return Onebeat(f"sqlite:///{tmp_path}/ledger.db", modules=("tests.seed",))
+def beat(place: Path) -> Onebeat:
+    return Onebeat(url_of(place), modules=("tests.seed",))
 
 
 def until(beat: Onebeat, there: Callable[[], object]) -> None:
@@ -160,15 +161,15 @@ def until(beat: Onebeat, there: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("by", ["flag", "environment"])
+@pytest.mark.of_processes
 def test_seed_81_the_role_of_a_process_is_chosen_by_a_flag_or_the_environment(
-    beat: Onebeat, tmp_path: Path, by: str
+    beat: Onebeat, place: Path, by: str
 ) -> None:
     flags = ["--roles", "dispatcher"] if by == "flag" else []
     roles = {"ONEBEAT_ROLES": "dispatcher"} if by == "environment" else {}
     with beat:
-        url = f"sqlite:///{tmp_path}/ledger.db"
         serving = subprocess.Popen(
-            [sys.executable, "-m", "onebeat", "--url", url, "serve", *flags],
+            [sys.executable, "-m", "onebeat", "--url", url_of(place), "serve", *flags],
             env={**os.environ, **roles},
             stdout=subprocess.DEVNULL,
         )
@@ -188,8 +189,9 @@ def test_seed_81_the_role_of_a_process_is_chosen_by_a_flag_or_the_environment(
 # --- 65: nothing else is needed ---------------------------------------------------------------------
 
 
-def test_seed_65_one_process_and_one_file_are_a_complete_installation(beat: Onebeat, tmp_path: Path) -> None:
-    with beat, children("serve", tmp_path, 1, "60") as (child,):
+@pytest.mark.of_the_file
+def test_seed_65_one_process_and_one_file_are_a_complete_installation(beat: Onebeat, place: Path) -> None:
+    with beat, children("serve", place, 1, "60") as (child,):
         beat.schedules.put("a", "0 0 1 1 *", "tests.seed.child:held", run_now=True)
         assert child.says() == ["began", "a!created", 1]
         open_files = [str(each.readlink()) for each in Path(f"/proc/{child.pid}/fd").iterdir()]
@@ -201,6 +203,6 @@ def test_seed_65_one_process_and_one_file_are_a_complete_installation(beat: Oneb
 
     assert run.result == "all by itself"
     assert not [name for name in open_files if name.startswith("socket:")]
-    ours = {Path(name).name for name in open_files if name.startswith(str(tmp_path))}
+    ours = {Path(name).name for name in open_files if name.startswith(str(place))}
     assert ours <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
     assert "ledger.db" in ours

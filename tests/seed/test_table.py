@@ -35,13 +35,37 @@ def page() -> Iterator[Line]:
             yield Line(int(cells[0]), cells[1], re.findall(r"`(\w+)`", cells[2]), cells[3].strip("`"))
 
 
-def written() -> dict[int, list[str]]:
-    """The tests that there are, by row, in the order of the files."""
-    found: dict[int, list[str]] = {}
+PLAYED = {"of_processes": "not in memory", "of_the_file": "on SQLite alone"}
+
+
+def played() -> dict[str, list[int]]:
+    """Where the page says that rows are played that are not played everywhere."""
+    lines = [line.split("|") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    found = {cells[1].strip().partition(":")[0]: cells[2] for cells in lines if len(cells) == 4}
+    return {
+        mark: [int(row) for row in re.findall(r"\d+", found.get(words, ""))] for mark, words in PLAYED.items()
+    }
+
+
+def functions() -> Iterator[tuple[int, ast.FunctionDef]]:
+    """The tests that there are, with their rows, in the order of the files."""
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and (match := re.match(r"test_seed_(\d\d)_", node.name)):
-                found.setdefault(int(match[1]), []).append(node.name)
+                yield int(match[1]), node
+
+
+def marked(mark: str) -> list[int]:
+    """The rows of which a test has a mark."""
+    by = f"pytest.mark.{mark}"
+    return sorted({row for row, node in functions() if by in map(ast.unparse, node.decorator_list)})
+
+
+def written() -> dict[int, list[str]]:
+    """The names of the tests that there are, by row."""
+    found: dict[int, list[str]] = {}
+    for row, node in functions():
+        found.setdefault(row, []).append(node.name)
     return found
 
 
@@ -54,6 +78,10 @@ def test_the_page_has_every_row_once_in_order() -> None:
 
 def test_every_row_names_all_its_tests_and_no_others() -> None:
     assert {line.row: line.tests for line in PROVEN} == written()
+
+
+def test_the_page_says_which_rows_are_not_played_everywhere() -> None:
+    assert played() == {mark: marked(mark) for mark in PLAYED}
 
 
 def test_every_row_without_tests_says_for_what_it_waits() -> None:

@@ -50,6 +50,7 @@ def audited(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 
 @pytest.mark.parametrize("what", MEDDLING)
+@pytest.mark.of_the_file
 def test_seed_12_the_audit_ends_with_an_error_unless_every_expected_occurrence_is_there_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
@@ -147,6 +148,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
+@pytest.mark.of_processes
 def test_seed_69_a_bad_schedule_is_set_aside_alone_with_the_reason(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -156,8 +158,7 @@ def test_seed_69_a_bad_schedule_is_set_aside_alone_with_the_reason(
     for name in ("a-bad-one", *good):
         cluster.put(name, every(MINUTE), overlap="allow")
     column, text, why = BAD[what]
-    bad = cluster.row("a-bad-one").id
-    cluster.by_hand(f'UPDATE onebeat_definitions SET "{column}" = ? WHERE schedule_id = ?', text, bad)
+    cluster.spoil("a-bad-one", column, text)
     for _ in range(2):
         cluster.node()
     cluster.run(3 * MINUTE, every=MINUTE / 4)
@@ -270,6 +271,7 @@ def test_seed_82_every_setting_was_looked_at_and_none_is_about_the_guarantee() -
     assert found == {place: set(names.split()) for place, names in SETTINGS.items()}
 
 
+@pytest.mark.of_the_file
 def test_seed_82_every_commit_reaches_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
     opened: list[apsw.Connection] = []
     apsw.connection_hooks.append(opened.append)
