@@ -18,7 +18,7 @@ from tests.servers.running import KINDS
 
 from onebeat import Onebeat
 from onebeat.core.errors import TargetNotFound
-from onebeat.core.messages import Claimed, EventQuery, Note, Report, RunQuery, Tile
+from onebeat.core.messages import Claimed, EventQuery, Note, Report, RunQuery, Share, Tile
 from onebeat.core.model import Event, Json, Outcome, Run, RunState, Schedule, Target, TriggerSpec
 from onebeat.core.ports import Clock, Store
 from onebeat.engine.alerts import Alerts
@@ -213,6 +213,7 @@ class Node:
         knows: Sequence[str],
         lease: timedelta,
         allow: Sequence[Callable[..., Any]],
+        share: Share | None,
     ) -> None:
         self.cluster = cluster
         self.name = name
@@ -229,7 +230,9 @@ class Node:
         self.presence = Presence(self.store, self.clock, holder=name, roles=tuple(roles))
         self._steps: list[Callable[[], datetime]] = []
         if "dispatcher" in roles:
-            self.dispatcher = Dispatcher(self.store, self.clock, holder=name, metrics=self.metrics)
+            self.dispatcher = Dispatcher(
+                self.store, self.clock, holder=name, share=share, metrics=self.metrics
+            )
             alerts = Alerts(self.store, self.clock, holder=name, metrics=self.metrics)
             self._steps += [self.dispatcher.step, alerts.step]
         if "worker" in roles:
@@ -316,6 +319,7 @@ class Cluster:
         knows: Sequence[str] = ("body",),
         lease: timedelta = timedelta(seconds=30),
         allow: Sequence[Callable[..., Any]] = (),
+        share: Share | None = None,
     ) -> Node:
         """Start one more node. It runs the bodies that it ``knows``, and the functions that it ``allow``s."""
         self._born += 1
@@ -328,6 +332,7 @@ class Cluster:
             knows=knows,
             lease=lease,
             allow=allow,
+            share=share,
         )
         self.nodes.append(node)
         return node

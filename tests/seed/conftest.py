@@ -20,6 +20,7 @@ MANY_STEPS = (
     "test_seed_01_an_edit_near_the_instant_neither_loses_nor_doubles_it",
     "test_seed_03_restarting_every_second_never_moves_a_first_occurrence",
     "test_seed_04_a_hundred_edits_a_second_lose_double_and_delay_nothing",
+    "test_seed_78_an_hour_in_which_leases_and_nodes_are_forgotten_at_random_loses_and_doubles_nothing",
     "test_seed_71_under_deaths_pauses_and_edits_nothing_is_lost_and_nothing_doubled",
 )
 

@@ -14,8 +14,8 @@ from onebeat.testing import mutants
 
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "reference" / "seed-table.md"
-WIDTHS = {11, 20, 23, 26, 28, 30, 32, 36, 39, 40, *range(42, 48), 49, 50, 52, 53, *range(60, 65), 67, 70, 72}
-LATER = WIDTHS | {75, 76, 77, 78, 79}
+WIDTHS = {11, 20, 23, 26, 28, 30, 32, 39, 42, *range(44, 48), 49, 50, 52, 53, *range(60, 65), 67, 70, 72}
+LATER = WIDTHS | {75, 76, 77}
 """Rows whose part of the product is not there yet. A row may leave this list, and none may join it."""
 
 
@@ -35,7 +35,11 @@ def page() -> Iterator[Line]:
             yield Line(int(cells[0]), cells[1], re.findall(r"`(\w+)`", cells[2]), cells[3].strip("`"))
 
 
-PLAYED = {"of_processes": "not in memory", "of_the_file": "on SQLite alone"}
+PLAYED = {
+    "of_processes": "not in memory",
+    "of_the_file": "on SQLite alone",
+    "of_servers": "on servers alone, those that it is about",
+}
 
 
 def played() -> dict[str, list[int]]:
