@@ -1,4 +1,4 @@
-"""Rows 7, 27, 48 and 51: what can become of a run, and what is kept of it."""
+"""Rows 7, 27, 48, 51 and 60: what can become of a run, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -248,6 +248,50 @@ def test_seed_27_executions_can_be_asked_for_in_plain_sql(cluster: Cluster) -> N
     ).fetchall()
     db.close()
     assert rows == [("a", "succeeded", "succeeded", "n1", 1, 2_000_000)]
+
+
+# --- 60: a table of job name, last run, status and node ---------------------------------------------
+
+
+@pytest.mark.of_the_file
+def test_seed_60_last_run_state_and_node_of_each_schedule_are_columns_of_plain_sql(cluster: Cluster) -> None:
+    cluster.node()
+    cluster.plays["body"] = Play(lasts=2 * SECOND)
+    cluster.put("a", every(HOUR, T0 + MINUTE))
+    cluster.put("b", every(HOUR, T0 + 30 * MINUTE))
+    cluster.run(2 * MINUTE)
+
+    assert asked_by_hand(cluster) == [
+        ("a", "2026-11-21 12:01:00.000000", "succeeded", "n1"),
+        ("b", None, None, None),
+    ]
+
+
+@pytest.mark.of_the_file
+def test_seed_60_no_row_says_running_much_longer_than_its_lease(cluster: Cluster) -> None:
+    dying = cluster.node()
+    cluster.plays["body"] = Play(lasts=HOUR)
+    cluster.put("a", every(HOUR, T0 + SECOND))
+    cluster.run(2 * SECOND)
+    ((_, _, before, holder),) = asked_by_hand(cluster)
+    dying.crash()
+    cluster.node(roles=("dispatcher",))
+    cluster.run(2 * MINUTE)
+
+    assert (before, holder) == ("running", dying.name)
+    ((_, _, after, _),) = asked_by_hand(cluster)
+    assert after != "running"
+
+
+def asked_by_hand(cluster: Cluster) -> list[tuple[Any, ...]]:
+    """Ask as any program with a SQLite library may."""
+    db = apsw.Connection(str(cluster.place / "ledger.db"))
+    rows = db.execute(
+        """SELECT name, last_run_started_at, last_run_state, last_run_holder FROM onebeat_view_schedules
+        ORDER BY name"""
+    ).fetchall()
+    db.close()
+    return rows
 
 
 # --- 48: retries ------------------------------------------------------------------------------------
