@@ -1,7 +1,8 @@
-"""`make bench`: run the benchmarks, print a table of ratios, write one JSON.
+"""`make bench`: run the benchmarks on one store, print a table of ratios, write one JSON.
 
-Each bench is a module of this package with `run(settings) -> figures`. Names as arguments choose some;
-`--scale 0.1` gives a quick look whose figures are not for publishing.
+Each bench is a module of this package with `run(settings) -> figures`; each store is a file of bench/stores.
+A server of our own is started for the run, durable and on a disk, unless `--url` names one. Names as
+arguments choose some; `--scale 0.1` gives a quick look whose figures are not for publishing.
 """
 
 import argparse
@@ -13,35 +14,44 @@ from pathlib import Path
 
 from bench.figure import Figure, Settings
 from bench.machine import described, refuse_memory
+from bench.stores import KINDS, opened
 
-BENCHES = ("triggers", "fires", "lateness", "scale", "idle")
+STORELESS = ("triggers",)
+BENCHES = ("fires", "lateness", "change", "kills", "scale", "idle")
 
 
 def main() -> int:
     """Run what was asked for; exit 1 when a bar is not met."""
+    every = (*STORELESS, *BENCHES)
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(BENCHES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(every)}")
+    parser.add_argument("--store", choices=KINDS, default="sqlite", help="which store (default: sqlite)")
+    parser.add_argument("--url", help="a server that somebody has; its settings are told, and stay")
     parser.add_argument("--place", type=Path, help="folder for the stores (default: a temporary one here)")
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 is the published size")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side of a ratio")
     parser.add_argument("--out", type=Path, default=Path(".build/bench.json"), help="where the JSON goes")
     options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHES)
+    unknown = set(options.names) - set(every)
     if unknown:
-        parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+    names = options.names or (*(STORELESS if options.store == "sqlite" else ()), *BENCHES)
     Path(".build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.place or ".build", prefix="bench-") as folder:
-        place = Path(folder)
+        place = Path(folder).resolve()
+        place.chmod(0o755)  # a server may run as another user
         refuse_memory(place)
-        machine = described(place)
-        print(json.dumps(machine, indent=1), file=sys.stderr)
-        figures: list[Figure] = []
-        for name in options.names or BENCHES:
-            print(f"… {name}", file=sys.stderr, flush=True)
-            inner = place / name
-            inner.mkdir()
-            bench = importlib.import_module(f"bench.{name}")
-            figures += bench.run(Settings(inner, options.scale, options.repeats))
+        store = opened(options.store, place, options.url)
+        try:
+            machine = described(place) | {"store": options.store, "server": store.about()}
+            print(json.dumps(machine, indent=1), file=sys.stderr)
+            figures: list[Figure] = []
+            for name in names:
+                print(f"… {name}", file=sys.stderr, flush=True)
+                bench = importlib.import_module(f"bench.{name}")
+                figures += bench.run(Settings(store, options.scale, options.repeats))
+        finally:
+            store.close()
     report = {
         "machine": machine,
         "scale": options.scale,

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
+
+from bench.stores import Store
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Figure:
 class Settings:
     """Where to measure, and how long: ``scale`` 1.0 is the published size, smaller ones are for a look."""
 
-    place: Path
+    store: Store
     scale: float = 1.0
     repeats: int = 5
 

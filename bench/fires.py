@@ -1,24 +1,22 @@
-"""How many durable fires a second one dispatcher makes, beside the least that could write them.
+"""How many durable fires a second dispatchers make, beside the least that could write them.
 
-The floor is a loop by hand: apsw, the same file, tables, indexes, pragmas and batch, prepared statements, and
-rows that are ready as tuples before the clock starts. It decides nothing, reads nothing and checks nothing
-but versions and tokens. Ours and the floor take turns on fresh ledgers; a ratio is the median of the turns.
+The floor is a loop by hand (bench/stores): the same driver, server, tables, indexes and batch, and rows that
+are ready as tuples before the clock starts. It decides nothing, reads nothing and checks nothing but versions
+and tokens. Ours and the floor take turns on one ledger; a ratio is the median of the turns.
 """
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import median
-from typing import Any
-
-import apsw
 
 from bench.figure import Figure, Settings, ratios
-from bench.ledger import TARGET, url_of
-from onebeat.core import edits
+from bench.ledger import TARGET, fill
+from bench.stores import Fire, Floor
 from onebeat.core.decide import settle
-from onebeat.core.messages import Claim, Done, Finish, Start
+from onebeat.core.messages import Claim, Done, Finish, Share, Start
 from onebeat.core.model import (
     Definition,
     Outcome,
@@ -30,117 +28,94 @@ from onebeat.core.model import (
     occurrence_stamp,
 )
 from onebeat.core.ports import Store
+from onebeat.engine.clock import SystemClock
 from onebeat.store.open import open_store
 
 SCHEDULES = 10_000
 ROUNDS = 4
 BATCH = 1000
-MINUTE = timedelta(minutes=1)
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-LEASE = timedelta(seconds=30)
+SECOND = timedelta(seconds=1)
+LEASE = timedelta(minutes=10)
+EACH_SECOND = TriggerSpec(kind="cron", fields={"expression": "* * * * * *", "zone": "UTC"})
+FREE = Definition(trigger=EACH_SECOND, target=TARGET, policy=Policy(overlap=Overlap.ALLOW))
+LIMITED = Definition(trigger=EACH_SECOND, target=TARGET)
 
-FIRED = """INSERT INTO onebeat_runs (id, schedule_id, schedule, number, definition_id, target_id, priority,
-    state, slot, watch_at, due_at, ready_at, created_at, occurrence_at, deadline_at, mark_before, mark_after,
-    count, fold_first_at, fold_last_at, fold_count, key)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
-SETTLED = """UPDATE onebeat_schedules SET version = version + 1, settled_until = ?, next_at = ?
-    WHERE id = ? AND version = ?"""
-CLAIMED = """UPDATE onebeat_runs SET state = 'running', watch_at = ?, attempt = attempt + 1, token = ?,
-    holder = ?, lease_until = ?, claimed_at = ? WHERE id = ? AND state = 'ready'"""
-STARTED = "UPDATE onebeat_runs SET started_at = ? WHERE id = ? AND token = ?"
-FINISHED = """UPDATE onebeat_runs SET state = 'succeeded', slot = NULL, watch_at = NULL, lease_until = NULL,
-    finished_at = ?, outcome = 'succeeded' WHERE id = ? AND token = ?"""
-
-
-class Hands:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.at = NOON
-
-    def now(self) -> datetime:
-        return self.at
+Work = Callable[[Store, datetime], int]
+ByHand = Callable[[Floor, list[Fire]], None]
 
 
 def run(settings: Settings) -> Sequence[Figure]:
-    """Measure firing alone, and firing with completion."""
+    """Measure firing alone, firing with completion, and two dispatchers beside one."""
     return [
-        _figure(settings, "durable fires", _fire, lambda db, fires: _write(db, fires, complete=False)),
-        _figure(
-            settings, "fire, claim, start, finish", _live, lambda db, fires: _write(db, fires, complete=True)
-        ),
+        beside_floor(settings, "durable fires", FREE, fire, write, bar=0.5),
+        beside_floor(settings, "fire, claim, start, finish", LIMITED, live, complete, bar=0.4),
+        *_two(settings),
     ]
 
 
-def _figure(
-    settings: Settings,
-    name: str,
-    ours: Callable[[Store, Hands], int],
-    floor: Callable[[apsw.Connection, list[tuple[Any, ...]]], None],
+class Rounds:
+    """Seconds of the ledger's time, one after the other; each is over when it is asked for."""
+
+    def __init__(self) -> None:
+        self.at = datetime.fromtimestamp(int(time.time()), UTC)
+
+    def next(self, count: int) -> list[datetime]:
+        """Return the next seconds, as soon as they are past."""
+        found = [self.at + SECOND * number for number in range(1, count + 1)]
+        self.at = found[-1]
+        time.sleep(max(0.0, self.at.timestamp() + 0.01 - time.time()))
+        return found
+
+
+def beside_floor(
+    settings: Settings, name: str, definition: Definition, ours: Work, by_hand: ByHand, bar: float
 ) -> Figure:
+    """Return what ours reaches of the floor, in turns on one ledger."""
     count = max(BATCH, int(SCHEDULES * settings.scale))
-    folder = settings.place / name.replace(" ", "-").replace(",", "")
-    folder.mkdir()
-    rates: list[float] = []
-    floors: list[float] = []
-    for turn in range(settings.repeats):
-        rates.append(_ours(folder / f"ours{turn}.db", count, ours, overlap=name.startswith("durable")))
-        floors.append(_floor(folder / f"floor{turn}.db", count, floor))
-        for path in folder.iterdir():
-            path.unlink()
-    ratio = ratios(rates, floors)
-    return Figure(
-        name,
-        ratio,
-        "of the floor",
-        f"{median(rates):,.0f}/s against {median(floors):,.0f}/s by hand, batches of {BATCH}",
-        0.3,
-        detail={"ours_per_s": rates, "floor_per_s": floors, "schedules": count, "rounds": ROUNDS},
-    )
-
-
-def _filled(path: Path, count: int, *, overlap: bool) -> tuple[Store, Hands]:
-    hands = Hands()
-    store = open_store(url_of(path), hands)
-    definition = Definition(
-        trigger=TriggerSpec(kind="cron", fields={"expression": "* * * * *", "zone": "UTC"}),
-        target=TARGET,
-        policy=Policy(overlap=Overlap.ALLOW) if overlap else Policy(),
-    )
-    for begin in range(0, count, 500):
-        names = [f"nightly-report-{number:06}" for number in range(begin, min(begin + 500, count))]
-        store.put([edits.create(n, definition, edits.Author(edit_id=n, cut_at=hands.at)) for n in names])
-    return store, hands
-
-
-def _ours(path: Path, count: int, work: Callable[[Store, Hands], int], *, overlap: bool) -> float:
-    store, hands = _filled(path, count, overlap=overlap)
-    begun = time.perf_counter()
-    done = 0
-    for _ in range(ROUNDS):
-        hands.at += MINUTE
-        done += work(store, hands)
-    took = time.perf_counter() - begun
+    url = settings.store.ledger(name.replace(" ", "-").replace(",", ""))
+    filled = fill(url, [definition] * count, "nightly-report-")
+    store, floor, rounds = open_store(url, SystemClock()), settings.store.floor(url), Rounds()
+    ours(store, rounds.at)  # what was owed since they were made; and everything is warm
+    rates, floors = list[float](), list[float]()
+    for _ in range(settings.repeats):
+        seconds = rounds.next(ROUNDS)
+        begun = time.perf_counter()
+        assert sum(ours(store, at) for at in seconds) == count * ROUNDS
+        rates.append(count * ROUNDS / (time.perf_counter() - begun))
+        fires = list(_ready(floor, rounds.next(ROUNDS)))
+        begun = time.perf_counter()
+        by_hand(floor, fires)
+        floors.append(count * ROUNDS / (time.perf_counter() - begun))
     store.close()
-    assert done == count * ROUNDS
-    return done / took
+    floor.close()
+    settings.store.drop(url)
+    beside = f"{median(rates):,.0f}/s against {median(floors):,.0f}/s by hand, batches of {BATCH}"
+    detail = {
+        "ours_per_s": rates,
+        "floor_per_s": floors,
+        "schedules": count,
+        "rounds": ROUNDS,
+        "put_per_s": filled,
+    }
+    return Figure(name, ratios(rates, floors), "of the floor", beside, bar, detail=detail)
 
 
-def _fire(store: Store, hands: Hands) -> int:
+def fire(store: Store, now: datetime) -> int:
+    """Settle all that is due; return how many won."""
     fired = 0
-    while rows := store.due(hands.at, BATCH).rows:
-        fired += sum(store.settle(hands.at, [settle(row, hands.at) for row in rows]).won)
+    while rows := store.due(now, BATCH).rows:
+        fired += sum(store.settle(now, [settle(row, now) for row in rows]).won)
     return fired
 
 
-def _live(store: Store, hands: Hands) -> int:
-    wish = Claim(
-        holder="bench", queues=("default",), targets=(TARGET.key,), limit=BATCH, until=hands.at + LEASE
-    )
+def live(store: Store, now: datetime) -> int:
+    """Settle, claim, start and finish all that is due; return how many were finished."""
     verdict = Done(state=RunState.SUCCEEDED)
+    until = store.now() + LEASE
+    wish = Claim(holder="bench", queues=("default",), targets=(TARGET.key,), limit=BATCH, until=until)
     finished = 0
-    while rows := store.due(hands.at, BATCH).rows:
-        store.settle(hands.at, [settle(row, hands.at) for row in rows])
+    while rows := store.due(now, BATCH).rows:
+        store.settle(now, [settle(row, now) for row in rows])
         claimed = [each.run for each in store.claim(wish)]
         store.advance([Start(run_id=run.id, token=run.token) for run in claimed])
         ends = [
@@ -151,53 +126,110 @@ def _live(store: Store, hands: Hands) -> int:
     return finished
 
 
-def _floor(path: Path, count: int, work: Callable[[apsw.Connection, list[tuple[Any, ...]]], None]) -> float:
-    store, _ = _filled(path, count, overlap=True)
-    store.close()
-    db = apsw.Connection(str(path))
-    for pragma, value in (("synchronous", "full"), ("mmap_size", 0), ("cache_size", -4096)):
-        db.pragma(pragma, value)
-    db.wal_autocheckpoint(4000)
-    fires = list(_ready(db))
-    begun = time.perf_counter()
-    work(db, fires)
-    took = time.perf_counter() - begun
-    db.close()
-    return len(fires) / took
+def _ready(floor: Floor, seconds: Iterable[datetime]) -> Iterator[Fire]:
+    """Yield each second's fires, ready to be written."""
+    schedules = floor.schedules()
+    for turn, at in enumerate(seconds):
+        due, before, stamp = micros(at), micros(at - SECOND), occurrence_stamp(at)
+        for *under, version in schedules:
+            cells = (f"{under[1]}@{stamp}", *under, "ready", "live", None, due, due, due, due, None)
+            yield Fire(version + turn, (*cells, before, due, 1, None, None, None), due + 1_000_000)
 
 
-def _ready(db: apsw.Connection) -> Iterable[tuple[Any, ...]]:
-    """Yield each round's rows, ready to be written: version, the run's cells, and its instants."""
-    schedules = db.execute(
-        "SELECT id, name, number, definition_id, target_id, priority FROM onebeat_schedules ORDER BY id"
-    ).fetchall()
-    for turn in range(ROUNDS):
-        at = NOON + (turn + 1) * MINUTE
-        due, before, stamp = micros(at), micros(at - MINUTE), occurrence_stamp(at)
-        for row in schedules:
-            run = (f"{row[1]}@{stamp}", *row, "ready", "live", None, due, due, due, due, None)
-            yield turn + 1, (*run, before, due, 1, None, None, None, None), due
-
-
-def _write(db: apsw.Connection, fires: list[tuple[Any, ...]], *, complete: bool) -> None:
-    minute, lease = 60_000_000, 30_000_000
+def _batches(fires: Sequence[Fire]) -> Iterator[Sequence[Fire]]:
     for begin in range(0, len(fires), BATCH):
-        batch = fires[begin : begin + BATCH]
-        with_tokens = [(run[0], due + number) for number, (_, run, due) in enumerate(batch)]
-        due = batch[0][2]
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany(SETTLED, [(due, due + minute, run[1], version) for version, run, _ in batch])
-        db.executemany(FIRED, [run for _, run, _ in batch])
-        db.execute("COMMIT")
-        if complete:
-            for sql, rows in (
-                (
-                    CLAIMED,
-                    [(due + lease, token, "bench", due + lease, due, name) for name, token in with_tokens],
-                ),
-                (STARTED, [(due, name, token) for name, token in with_tokens]),
-                (FINISHED, [(due, name, token) for name, token in with_tokens]),
-            ):
-                db.execute("BEGIN IMMEDIATE")
-                db.executemany(sql, rows)
-                db.execute("COMMIT")
+        yield fires[begin : begin + BATCH]
+
+
+def write(floor: Floor, fires: list[Fire]) -> None:
+    """Write fires."""
+    for batch in _batches(fires):
+        floor.settle(batch)
+
+
+def complete(floor: Floor, fires: list[Fire]) -> None:
+    """Write fires, and a life for each of their runs."""
+    for batch in _batches(fires):
+        now = int(time.time() * 1e6)
+        named = [(each.run[0], now + number) for number, each in enumerate(batch)]
+        floor.settle(batch)
+        floor.claim(named, now, now + 30_000_000)
+        floor.start(named, now)
+        floor.finish(named, now)
+
+
+# --- two dispatchers, each a process
+
+
+def _two(settings: Settings) -> list[Figure]:
+    """Return how much two processes settle beside one, on one ledger, in turns."""
+    count = max(BATCH, int(SCHEDULES * settings.scale))
+    url = settings.store.ledger("two")
+    fill(url, [FREE] * count)
+    rounds = Rounds()
+    with_two, with_one = list[float](), list[float]()
+    for turn in range(settings.repeats + 1):
+        for many, rates in ((1, with_one), (2, with_two)):
+            rate = _drained(url, many, rounds.next(ROUNDS), count)
+            if turn:  # the first turn settles what was owed since they were made
+                rates.append(rate)
+    settings.store.drop(url)
+    beside = f"{median(with_two):,.0f}/s against {median(with_one):,.0f}/s of one, each a process of its own"
+    detail = {"two_per_s": with_two, "one_per_s": with_one}
+    return [Figure("two dispatchers", ratios(with_two, with_one), "x one", beside, detail=detail)]
+
+
+def _drained(url: str, many: int, seconds: Sequence[datetime], count: int) -> float:
+    children = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "bench.fires",
+                url,
+                str(many),
+                str(index),
+                *(at.isoformat() for at in seconds),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(many)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    begun = time.perf_counter()
+    told = [child.communicate("go\n")[0] if many == 1 else _go(child) for child in children]
+    told = [each or child.communicate()[0] for each, child in zip(told, children, strict=True)]
+    took = max(float(each.split()[1]) for each in told) - begun
+    fired = sum(int(each.split()[0]) for each in told)
+    assert fired <= count * len(seconds)
+    return fired / took
+
+
+def _go(child: "subprocess.Popen[str]") -> str:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    return ""
+
+
+def _drain(url: str, many: int, index: int, seconds: Iterable[datetime]) -> None:
+    """Be one of many dispatchers: own shards first, then what the others have left."""
+    store = open_store(url, SystemClock())
+    mine = Share(of=many, index=index) if many > 1 else None
+    store.due(store.now(), 1, mine)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    fired = 0
+    for at in seconds:
+        while rows := store.due(at, BATCH, mine).rows:
+            fired += sum(store.settle(at, [settle(row, at) for row in rows]).won)
+    print(fired, time.perf_counter())
+    store.close()
+
+
+if __name__ == "__main__":
+    _drain(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), map(datetime.fromisoformat, sys.argv[4:]))

@@ -1,4 +1,4 @@
-"""A ledger to measure: filled through the product's own `put`, watched from outside with plain SQL."""
+"""A ledger to measure: filled through the product's own `put`, served by real nodes, watched from outside."""
 
 import os
 import subprocess
@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
-import apsw
-
+from bench.stores import Newest
 from onebeat.core import edits
 from onebeat.core.model import Definition, Overlap, Policy, Target, TriggerSpec
 from onebeat.core.triggers.interval import interval
@@ -18,13 +18,9 @@ from onebeat.engine.clock import SystemClock
 from onebeat.store.open import open_store
 
 TARGET = Target(kind="python", address="bench.node:noop")
-BATCH = 200
+BATCH = 500
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def url_of(path: Path) -> str:
-    """Return the URL of a SQLite ledger."""
-    return f"sqlite:///{path.resolve()}"
+NAP_S = 0.0005  # between two looks of an observer
 
 
 def every(seconds: float, first_at: datetime) -> Definition:
@@ -32,47 +28,40 @@ def every(seconds: float, first_at: datetime) -> Definition:
     return defined(interval(timedelta(seconds=seconds), anchor=first_at))
 
 
-def defined(trigger: TriggerSpec) -> Definition:
+def defined(trigger: TriggerSpec, target: Target = TARGET) -> Definition:
     """Return a schedule of a no-op that never overlaps itself by policy, so that none is skipped."""
-    return Definition(trigger=trigger, target=TARGET, policy=Policy(overlap=Overlap.ALLOW))
+    return Definition(trigger=trigger, target=target, policy=Policy(overlap=Overlap.ALLOW))
 
 
-def fill(path: Path, definitions: Iterable[Definition], prefix: str = "s") -> None:
-    """Create one schedule for each definition, through the ledger's own verb, in batches."""
-    store = open_store(url_of(path), SystemClock())
-    batch: list[Definition] = []
-    made = 0
-
-    def put() -> None:
-        nonlocal made
+def fill(url: str, definitions: Iterable[Definition], prefix: str = "s") -> float:
+    """Create one schedule for each definition, through the ledger's own verb; return how many a second."""
+    store = open_store(url, SystemClock())
+    begun, made, each = time.perf_counter(), 0, iter(definitions)
+    while batch := list(islice(each, BATCH)):
         cut = store.now()
-        wanted = [
-            edits.create(f"{prefix}{made + n}", each, edits.Author(edit_id=f"{prefix}{made + n}", cut_at=cut))
-            for n, each in enumerate(batch)
-        ]
-        answers = store.put(wanted)
+        names = [f"{prefix}{made + number}" for number in range(len(batch))]
+        answers = store.put(
+            [
+                edits.create(name, definition, edits.Author(edit_id=name, cut_at=cut))
+                for name, definition in zip(names, batch, strict=True)
+            ]
+        )
         assert all(answer.answer.value == "accepted" for answer in answers)
         made += len(batch)
-        batch.clear()
-
-    for definition in definitions:
-        batch.append(definition)
-        if len(batch) == BATCH:
-            put()
-    if batch:
-        put()
     store.close()
+    return made / (time.perf_counter() - begun)
 
 
 @contextmanager
-def node(path: Path, *roles: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the ledger in a process of its own, and end it in order."""
-    child = subprocess.Popen([sys.executable, "-m", "bench.node", url_of(path), *roles])
+def node(url: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the ledger in a process of its own, and end it in order, unless somebody has killed it."""
+    child = subprocess.Popen([sys.executable, "-m", "bench.node", url, *words])
     try:
         yield child
     finally:
+        killed = child.poll() is not None
         child.terminate()
-        if child.wait(60) != 0:
+        if child.wait(60) != 0 and not killed:
             raise RuntimeError(f"the node ended with {child.returncode}")
 
 
@@ -89,31 +78,21 @@ def peak_mib(child: subprocess.Popen[bytes]) -> float:
 
 
 class Observer:
-    """Sees commits from outside: another connection, another process, plain SQL."""
+    """Sees commits from outside: another connection, another process, plain reading.
 
-    def __init__(self, path: Path) -> None:
-        self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        self._db.set_busy_timeout(10_000)
-        self._seen = self._one("SELECT coalesce(max(seq), 0) FROM onebeat_runs")
-        self._version = -1
+    One dispatcher at a time: the numbers of its runs are seen in their order.
+    """
 
-    def _one(self, sql: str) -> int:
-        row = self._db.execute(sql).fetchone()
-        assert row is not None
-        return int(row[0])
+    def __init__(self, newest: Newest) -> None:
+        self._newest = newest
+        self._last = max((seq for seq, _, _ in newest(0)), default=0)
 
     def new(self) -> list[tuple[int, int, float]]:
         """Return (due, created, seen) in µs of the runs committed since the last call."""
-        version = self._one("PRAGMA data_version")
-        if version == self._version:
-            return []
-        self._version = version
-        rows = self._db.execute(
-            "SELECT seq, due_at, created_at FROM onebeat_runs WHERE seq > ? ORDER BY seq", (self._seen,)
-        ).fetchall()
+        rows = self._newest(self._last)
         seen = time.time() * 1e6
         if rows:
-            self._seen = int(rows[-1][0])
+            self._last = int(rows[-1][0])
         return [(int(due), int(created), seen) for _, due, created in rows]
 
     def watch(self, seconds: float, enough: int | None = None) -> list[tuple[int, int, float]]:
@@ -122,7 +101,7 @@ class Observer:
         found: list[tuple[int, int, float]] = []
         while time.perf_counter() < until and (enough is None or len(found) < enough):
             found += self.new()
-            time.sleep(0.0003)
+            time.sleep(NAP_S)
         return found
 
 

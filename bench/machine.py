@@ -9,8 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import apsw
-
+VERSIONS = ("apsw", "psycopg", "pymysql", "redis", "msgspec", "tzdata", "croniter")
 NOT_DURABLE = {"tmpfs", "ramfs", "overlayfs-on-tmpfs"}
 
 
@@ -64,8 +63,7 @@ def described(place: Path) -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
-        "versions": {name: version(name) for name in ("apsw", "msgspec", "tzdata", "croniter")},
+        "versions": {name: version(name) for name in VERSIONS},
         "commit": head.stdout.strip(),
         "file_system": file_system(place),
         "fsync_ms_median": round(fsync_ms(place), 3),

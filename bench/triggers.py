@@ -123,12 +123,13 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from bench.__main__ import table
     from bench.figure import Settings
+    from bench.stores import opened
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    figures = run(Settings(Path(), options.scale, options.repeats))
+    figures = run(Settings(opened("sqlite", Path(), None), options.scale, options.repeats))
     print(table(figures))
     print(json.dumps([figure.as_data() for figure in figures], indent=1))
     return 0 if all(figure.met is not False for figure in figures) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers import binaries
@@ -20,7 +21,7 @@ QUICK = {
 }
 
 
-def command(place: Path) -> tuple[list[str], str]:
+def command(place: Path, settings: Mapping[str, str] = QUICK) -> tuple[list[str], str]:
     """Make a database in a place; return what starts its server, and its URL."""
     here = Place(place)
     server = binaries.found("mariadbd", FOLDERS)
@@ -39,7 +40,7 @@ def command(place: Path) -> tuple[list[str], str]:
         f"--datadir={data}",
         f"--tmpdir={place}",
         "--skip-name-resolve",
-        *(f"--{name}={value}" for name, value in QUICK.items()),
+        *(f"--{name}={value}" for name, value in settings.items()),
     ]
     here.make(data)
     texts = [(top / "share/mysql" / name).read_text() for name in TABLES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.servers import binaries
@@ -20,7 +21,7 @@ QUICK = {
 }
 
 
-def command(place: Path) -> tuple[list[str], str]:
+def command(place: Path, settings: Mapping[str, str] = QUICK) -> tuple[list[str], str]:
     """Make a database in a place; return what starts its server, and its URL."""
     here = Place(place)
     initdb = binaries.found("initdb", FOLDERS)
@@ -30,7 +31,7 @@ def command(place: Path) -> tuple[list[str], str]:
     how = ("-U", "onebeat", "-A", "trust", "-N", "-E", "UTF8", "--no-locale", "--no-instructions")
     here.run([str(initdb), "-D", str(data), *how])
     port = here.free_port()
-    options = [word for name, value in QUICK.items() for word in ("-c", f"{name}={value}")]
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     told = ["-D", str(data), "-p", str(port), "-k", str(place), "-c", "listen_addresses=127.0.0.1"]
     started = [str(initdb.with_name("postgres")), *told, *options]
     return started, f"postgresql://onebeat@127.0.0.1:{port}/postgres"
