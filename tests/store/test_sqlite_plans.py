@@ -12,16 +12,17 @@ from tests.store.sqlite_place import dialect_of
 
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import RunState
-from onebeat.store import sql, sql_claims, sql_purge, sql_reader, sql_runs
+from onebeat.store import sql, sql_claims, sql_purge, sql_put, sql_reader, sql_runs
 from onebeat.store.open import open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
 
-READS = """DUE_ROWS DUE_NEXT LAST_WAITING LIVE_COUNT WAITING_COUNT READY_TARGET READY_RUNS PARKED_RUNS
-    RUN_NAMED SCHEDULE_NAMED PURGED_NAMED TARGETS_AFTER TARGET_BY_ID TARGETS_UNFINISHED DEFINITION TRAIL
+READS = """DUE_ROWS DUE_NEXT LAST_WAITING LOADS READY_TARGET READY_RUNS PARKED_RUNS
+    RUN_NAMED SCHEDULES_NAMED PURGED_NAMED TARGETS_AFTER TARGET_BY_ID TARGETS_UNFINISHED DEFINITION TRAIL
     LOG_LINES RUN_TILES EVENT_TILES SUMMARIES PURGED_UNTIL FIRST_MARK DUE_COUNT"""
-WRITES = """SETTLED SKIPS_LEFT RUN_EXISTS UNDER_CURRENT BUMPED EDIT_SEEN SCHEDULE_PUT DEFINITION_KEPT
-    TARGET_NAMED HOLD_SEEN NODE_GONE CURSOR CURSOR_MOVED"""
+WRITES = "SETTLED SKIPS_LEFT RUN_EXISTS UNDER_CURRENT BUMPED HOLD_SEEN NODE_GONE CURSOR CURSOR_MOVED"
+PUTS = """EDITS_SEEN SCHEDULE_IDS SCHEDULES_PUT TARGET_NAMED DEFINITIONS_KEPT DEFINITION_IDS CHANGE_IDS
+    STILL_WAITING FOLD_GREW"""
 CLAIMS = "NEXT_PRIORITY CLAIMABLE DEFINITIONS CLAIMED NEWEST_FENCE FENCE_MOVED"
 RUNS = """QUEUED FIRST_WAITING SLOTS PROMOTED UNFINISHED_OF WAITING_OF RUNS_NAMED MOVED HELD_ON NOTED
     PROGRESSED LOG_GREW OVERDUE"""
@@ -33,6 +34,7 @@ STATEMENTS = {
     for module, names in (
         (sql_reader, READS),
         (sql, WRITES),
+        (sql_put, PUTS),
         (sql_claims, CLAIMS),
         (sql_runs, RUNS),
         (sql_purge, PURGES),
@@ -56,7 +58,7 @@ STATEMENTS = {
 SORTED_IN_PLACE = ["due in order", "due of a share", "CLAIMABLE", "a page of schedules", "failed runs"]
 """What must come in its order from the index: sorting would read all before giving the first."""
 
-BROUGHT_ALONG = re.compile(r"SCAN (d|w|c|m|g|CONSTANT ROW|\d+ CONSTANT ROWS|\d+-ROW VALUES CLAUSE)\b")
+BROUGHT_ALONG = re.compile(r"SCAN (d|w|c|m|g|f|CONSTANT ROW|\d+ CONSTANT ROWS|\d+-ROW VALUES CLAUSE)\b")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_a_walk_would_be_seen(db: apsw.Connection) -> None:
         ("NEXT_PRIORITY", "onebeat_runs_ready"),
         ("OVERDUE", "onebeat_runs_watch"),
         ("QUEUED", "onebeat_runs_schedule"),
-        ("LIVE_COUNT", "onebeat_runs_schedule"),
+        ("LOADS", "onebeat_runs_schedule"),
         ("runs of a schedule", "onebeat_runs_schedule"),
         ("failed runs of a schedule", "onebeat_runs_schedule"),
         ("failed runs", "onebeat_runs_state"),

@@ -62,20 +62,27 @@ T = TypeVar("T")
 SCHEDULE_TABLES = """onebeat_schedules AS s
     LEFT JOIN onebeat_changes AS c ON c.id = s.change_id
     LEFT JOIN onebeat_definitions AS d ON d.id = s.definition_id"""
-SCHEDULE_NAMED = f"SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES} WHERE s.name = ?"
+SCHEDULES_NAMED = f"""WITH wanted (name) AS (VALUES {{rows}})
+    SELECT {SCHEDULE_COLUMNS} FROM wanted AS w JOIN onebeat_schedules AS s ON s.name = w.name
+    LEFT JOIN onebeat_changes AS c ON c.id = s.change_id
+    LEFT JOIN onebeat_definitions AS d ON d.id = s.definition_id"""
 SCHEDULES_PAGE = f"SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES} WHERE s.name > ?"
-PURGED_NAMED = f"""SELECT {CHANGED_SCHEDULE_COLUMNS}
-    FROM onebeat_changes AS c LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id
-    WHERE c.action = 'schedule.purged' AND c.schedule = ? ORDER BY c.id DESC LIMIT 1"""
+PURGED_NAMED = f"""WITH wanted (name) AS (VALUES {{rows}})
+    SELECT c.id, {CHANGED_SCHEDULE_COLUMNS} FROM wanted AS w JOIN onebeat_changes AS c ON c.schedule = w.name
+    LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.action = 'schedule.purged'"""
 DEFINITION = (
     f"SELECT {DEFINITION_COLUMNS} FROM onebeat_definitions AS d WHERE d.schedule_id = ? AND d.number = ?"
 )
 TRAIL = f"""SELECT {CHANGE_COLUMNS} FROM onebeat_changes AS c
     LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.schedule_id = ? ORDER BY c.id"""
-LIVE_COUNT = "SELECT count(*) FROM onebeat_runs WHERE schedule_id = ? AND slot = 'live'"
-WAITING_COUNT = "SELECT count(*) FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'"
 LAST_WAITING = """SELECT id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
     ORDER BY due_at DESC, id DESC LIMIT 1"""
+
+LOADS = """WITH wanted (id) AS (VALUES {rows}) SELECT w.id,
+    (SELECT count(*) FROM onebeat_runs AS r WHERE r.schedule_id = w.id AND r.slot = 'live'),
+    (SELECT count(*) FROM onebeat_runs AS r WHERE r.schedule_id = w.id AND r.slot = 'waiting'),
+    (SELECT r.id FROM onebeat_runs AS r WHERE r.schedule_id = w.id AND r.slot = 'waiting'
+     ORDER BY r.due_at DESC, r.id DESC LIMIT 1) FROM wanted AS w"""
 
 # --- due ---
 
@@ -198,21 +205,22 @@ class SqlReader:
 
     def owing(self, names: Sequence[str]) -> list[tuple[Schedule, Load]]:
         def work(session: Session) -> list[tuple[Schedule, Load]]:
-            rows = [self._row(session, name) for name in sorted(set(names))]
-            return [(row, self._load(session, row.id)) for row in rows if row is not None]
+            rows = self._rows_named(session, sorted(set(names)))
+            loads = {
+                row[0]: Load(live=row[1], waiting=row[2], last_waiting=row[3])
+                for row in session.batch(LOADS, [(row.id,) for row in rows.values()])
+            }
+            return [(rows[name], loads[rows[name].id]) for name in sorted(rows)]
 
         return self._read(work)
 
-    def _row(self, session: Session, name: str) -> Schedule | None:
-        """Return the row of a name; where it was purged, the tombstone that the trail remembers."""
-        row = session.row(SCHEDULE_NAMED, (name,)) or session.row(PURGED_NAMED, (name,))
-        return None if row is None else schedule_of(row)[0]
-
-    def _load(self, session: Session, schedule_id: int) -> Load:
-        ((live,),) = session.rows(LIVE_COUNT, (schedule_id,))
-        ((waiting,),) = session.rows(WAITING_COUNT, (schedule_id,))
-        last = session.row(LAST_WAITING, (schedule_id,)) if waiting else None
-        return Load(live=live, waiting=waiting, last_waiting=None if last is None else last[0])
+    def _rows_named(self, session: Session, names: Sequence[str]) -> dict[str, Schedule]:
+        """Return the rows of names; where one was purged, the tombstone that the trail remembers."""
+        found = {row[1]: row for row in session.batch(SCHEDULES_NAMED, [(name,) for name in names])}
+        missing = [(name,) for name in names if name not in found]
+        for row in sorted(session.batch(PURGED_NAMED, missing)):  # the newest last
+            found[row[2]] = row[1:]
+        return {name: schedule_of(row)[0] for name, row in found.items()}
 
     def definition(self, schedule_id: int, number: int) -> Definition:
         row = self._read(lambda session: session.row(DEFINITION, (schedule_id, number)))
