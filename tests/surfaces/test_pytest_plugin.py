@@ -29,7 +29,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.mark.slow
 def test_the_page_s_own_tests_pass(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(**{"examples/__init__": "", "examples/shop": SHOP, "test_page": HEAD + EXAMPLES})
+    pytester.makepyfile(**{"shop/__init__": "", "shop/beats": SHOP, "test_page": HEAD + EXAMPLES})
     pytester.syspathinsert()
 
     outcome = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--import-mode=prepend")
