@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 import pytest
-from tests.surfaces.stage import at, close
+from tests.surfaces.stage import MINUTE, at, close
 
 from onebeat import interval
 from onebeat.cli import main as cli_main
@@ -23,6 +24,7 @@ from onebeat.cli.words import span, trigger_words
 from onebeat.core import errors
 from onebeat.core.definition import PolicyOptions
 from onebeat.core.errors import InvalidInput, OnebeatError
+from onebeat.core.model import Node
 from onebeat.core.triggers import cron, once
 from onebeat.testing.virtual import VirtualOnebeat
 
@@ -78,7 +80,7 @@ EVERY = commands(cli)
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in EVERY} == {
         *("serve", "apply", "diff", "export", "hold", "release", "why", "preview", "audit"),
-        *("doctor", "migrate", "demo", "node list"),
+        *("doctor", "migrate", "demo", "node list", "node ready"),
         *(f"run {verb}" for verb in ("list", "show", "logs", "cancel", "retry")),
         *(f"schedule {verb}" for verb in ("list", "show", "add", "edit", "pause", "resume", "delete", "run")),
         "schedule skip-next",
@@ -525,6 +527,30 @@ def test_nodes_are_listed(terminal: Terminal) -> None:
     assert "onebeat serve" in terminal.said
     busy(terminal)
     assert [node["id"] for node in terminal.read("node", "list", "--all")["nodes"]] == ["virtual-node"]
+
+
+def test_a_host_is_ready_while_a_node_on_it_serves(terminal: Terminal) -> None:
+    def announce(lasts: timedelta, *, stopping: bool = False) -> None:
+        now = terminal.beat.store.now()
+        known = {"started_at": now, "seen_at": now, "alive_until": now + lasts, "stopping": stopping}
+        terminal.beat.store.announce(Node(id="shop-1-17", host="shop-1", pid=17, roles=("worker",), **known))
+
+    ask = ("node", "ready", "--host", "shop-1")
+
+    assert terminal.read(*ask, status=1)["nodes"] == []
+    announce(MINUTE)
+    assert terminal(*ask) == 0
+    assert terminal.said == "shop-1-17 serves.\n"
+    assert terminal("node", "ready", "--host", "shop-2") == 1
+    assert terminal.said == "No node on shop-2 serves.\n"
+    announce(MINUTE, stopping=True)
+    assert terminal(*ask) == 1
+    announce(timedelta(0))
+    assert terminal(*ask) == 1
+
+
+def test_this_host_is_the_one_that_is_asked_about(terminal: Terminal) -> None:
+    assert terminal.read("node", "ready", status=1)["host"] == socket.gethostname()
 
 
 def test_a_doctor_ends_with_1_when_something_is_bad(terminal: Terminal) -> None:

@@ -1,11 +1,14 @@
 """`onebeat node` and `onebeat doctor`: who serves, and whether all is well."""
 
+import socket
+
 import click
 
 from onebeat.cli.session import Session, common, given
 from onebeat.cli.words import at, document, table
 
 UNWELL = 1
+UNREADY = 1
 
 
 @click.group()
@@ -40,6 +43,30 @@ def list_(session: Session, gone: bool) -> None:
     document(
         session, {"nodes": nodes}, lambda: table(head, cells, "No node is alive: `onebeat serve` starts one.")
     )
+
+
+@node.command()
+@click.option("--host", metavar="NAME", help="The host's name; by default this one's, as its nodes say it.")
+@common
+@given
+def ready(session: Session, host: str | None) -> None:
+    """Ask the ledger whether a node on this host serves: announced, alive, and not about to end.
+
+    The exit status is 0 if one does, 1 if none does. Where the ledger does not answer it is 6, as always, and
+    that says nothing about the node.
+
+    Example: onebeat node ready
+    """
+    host = host or socket.gethostname()
+    serving = [
+        each for each in session.beat.nodes.list(alive=True) if each.host == host and not each.stopping
+    ]
+    names = ", ".join(each.id for each in serving)
+    words = f"{names} serves." if len(serving) == 1 else f"{names} serve."
+    answer = {"ready": bool(serving), "host": host, "nodes": serving}
+    document(session, answer, lambda: words if serving else f"No node on {host} serves.")
+    if not serving:
+        raise click.exceptions.Exit(UNREADY)
 
 
 @click.command()
