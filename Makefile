@@ -45,6 +45,11 @@ test-long: $(READY)
 demo: $(READY)
 	$(BIN)/onebeat demo $(ARGS)
 
+## cluster        a server, three nodes and a load, to kill things in (ARGS go to examples/cluster; Ctrl-C ends it)
+.PHONY: cluster
+cluster: $(READY)
+	@$(BIN)/python -m examples.cluster $(ARGS)
+
 ## bench          the benchmarks, `python -m bench` (ARGS go to it)
 .PHONY: bench
 bench: $(READY)
