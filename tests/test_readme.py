@@ -105,7 +105,9 @@ def test_the_readme_fits_two_screens() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= SCREENS
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/quickstart.md", "examples/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/tutorial/quickstart.md", "examples/README.md", "examples/cluster/README.md"]
+)
 def test_every_link_leads_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (TOP / page).read_text(encoding="utf-8"))
 
