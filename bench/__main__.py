@@ -18,11 +18,12 @@ from bench.stores import KINDS, opened
 
 STORELESS = ("triggers",)
 BENCHES = ("fires", "lateness", "change", "kills", "scale", "idle")
+OPTIONAL = ("peers",)  # run when named
 
 
 def main() -> int:
     """Run what was asked for; exit 1 when a bar is not met."""
-    every = (*STORELESS, *BENCHES)
+    every = (*STORELESS, *BENCHES, *OPTIONAL)
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(every)}")
     parser.add_argument("--store", choices=KINDS, default="sqlite", help="which store (default: sqlite)")
