@@ -15,7 +15,6 @@ from onebeat.core.errors import StoreUnavailable, TargetNotFound
 from onebeat.core.messages import LogLine, Start
 from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
 from onebeat.core.triggers.interval import interval, once
-from onebeat.engine import worker as module
 from onebeat.engine.attempt import LAPSED
 from onebeat.engine.repertoire import AGAIN_MAX, THREAD
 from onebeat.engine.worker import LEARN, LEASE, POLL, WRITES_MAX
@@ -841,7 +840,7 @@ def test_an_end_that_cannot_be_judged_is_no_end_that_is_lost(
     node = lab.node()
     run_id = begun(lab, node)
     node.puppet.end(run_id)
-    monkeypatch.setattr(module, "judge", confused)
+    monkeypatch.setattr("onebeat.engine.attempt.judge", confused)
 
     node.worker.step()
 

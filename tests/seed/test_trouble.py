@@ -251,7 +251,8 @@ SETTINGS = {
     "environment": "ONEBEAT_URL ONEBEAT_APP ONEBEAT_ZONE ONEBEAT_MODULES ONEBEAT_ROLES "
     "ONEBEAT_QUEUES ONEBEAT_THREADS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
     "policy": "catch_up catch_up_max grace overlap max_running queue_max start_within timeout attempts "
-    "backoff backoff_max retry_on on_lost spread priority alert_after report_success keep_runs keep_days",
+    "backoff backoff_max retry_on on_lost spread priority alert_after report_success "
+    "transactional keep_runs keep_days",
 }
 
 

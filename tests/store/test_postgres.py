@@ -14,6 +14,8 @@ from onebeat.testing.conformance import StoreSuite
 
 @pytest.mark.server("postgres")
 class TestPostgres(StoreSuite):
+    shares = True
+
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         return ledgers.opener("postgres", place)
 

@@ -14,6 +14,8 @@ from onebeat.testing.conformance import StoreSuite
 
 
 class TestSqlite(StoreSuite):
+    shares = True
+
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         return partial(open_store, f"sqlite:///{place / 'ledger.db'}")
 

@@ -57,7 +57,8 @@ class Declarations:
             target = call(function, *args, **(kwargs or {}))
             self._targets.register(address_of(function), function)
             self.declare(name or _named(function), trigger, target, options)
-            self._targets.unverified(target)  # raises where the arguments do not fit the function
+            # Raises where the arguments do not fit the function, or a coroutine is to be transactional.
+            self._targets.unverified(target, transactional=bool(options.get("transactional")))
             return function
 
         return declare
@@ -106,6 +107,8 @@ class Declarations:
         """
         wanted = self.wanted if wanted is None else wanted
         revision = self.revision if revision is None else checked_revision(revision)
+        for definition in wanted.values():
+            self._desk.refuse_unshared(definition)
         ids: dict[str, str] = {}
         done: dict[str, Step] = {}
         for _ in range(TRIES_MAX):

@@ -10,18 +10,22 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
+from onebeat.core.definition import checked_sharing
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, NotFound, Refused, near_miss, shown
 from onebeat.core.messages import Answer, Edit, EventQuery, PutAnswer, ScheduleQuery
-from onebeat.core.model import Event, Load, Noun, Schedule, checked_name
-from onebeat.core.ports import Clock, Store
+from onebeat.core.model import Definition, Event, Load, Noun, Schedule, checked_name
+from onebeat.core.ports import Clock, Sharing, Store
 from onebeat.core.triggers.walltime import checked_zone, tz_version
 
 TRIES_MAX = 20
 KNOWN_MAX = 1000
+LEASE = timedelta(seconds=30)
+"""What nodes have by default; a transactional schedule on SQLite is judged by it when it is written."""
+
 DEFAULT_URL = "sqlite:///onebeat.db"
 
 Decide = Callable[[Schedule | None, Load, Author], Edit | None]
@@ -93,6 +97,25 @@ class Desk:
 
                 self._store = open_store(self.url, self.clock, migrate=self.migrates)
             return self._store
+
+    def refuse_unshared(self, definition: Definition, lease: timedelta = LEASE) -> None:
+        """Raise InvalidInput for a transactional schedule whose ledger has no transaction for its body."""
+        if definition.policy.transactional:
+            store = self.store
+            shared = store if isinstance(store, Sharing) else None
+            checked_sharing(
+                definition.policy,
+                shares=shared is not None,
+                alone=shared is not None and shared.alone,
+                lease=lease,
+                place=self.place,
+            )
+
+    def within(self, store: Store) -> "Desk":
+        """Return a desk like this one, in front of another store."""
+        return Desk(
+            self.url, zone=self.zone, actor=self.actor, clock=self.clock, modules=self.modules, store=store
+        )
 
     def move(self, url: str) -> None:
         """Point to another ledger. Raises Refused once the store is open: what was read would not fit it."""

@@ -220,6 +220,8 @@ class Onebeat:
         store = self._desk.store
         if self._declarations.wanted:
             self._declarations.apply(AT_START)
+            for definition in self.declared.values():
+                self._desk.refuse_unshared(definition, lease)
         holder = f"{socket.gethostname()}-{getpid()}-{uuid4().hex[:6]}"
         followers = self._followers if "dispatcher" in roles else []
         return Service(

@@ -73,7 +73,8 @@ class Schedules:
 
         """
         definition = define(trigger, target, options, zone=self._desk.zone)
-        warnings = self._targets.warnings(definition.target)
+        warnings = self._targets.warnings(definition)
+        self._desk.refuse_unshared(definition)
         written = self._desk.act(
             name,
             _creation(name, definition, if_exists, paused=paused, run_now=run_now),
@@ -97,7 +98,7 @@ class Schedules:
         """
         names = [checked_name(name) for name in definitions]
         for definition in definitions.values():
-            checked_definition(definition)
+            self._desk.refuse_unshared(checked_definition(definition))
         done: dict[str, Written] = {}
         for begin in range(0, len(names), PUT_MAX):
             batch = names[begin : begin + PUT_MAX]
@@ -171,10 +172,11 @@ class Schedules:
             found["after"] = after
             if after == row.definition and row.quarantined is None:
                 return None
+            self._desk.refuse_unshared(after)
             return edits.edit(row, load, after, author)
 
         written = self._act(name, decide, reason, expected_version)
-        return replace(written, warnings=self._targets.warnings(found["after"].target))
+        return replace(written, warnings=self._targets.warnings(found["after"]))
 
     def _edited(
         self,
@@ -291,7 +293,7 @@ class Schedules:
     def _amiss(self, row: Schedule) -> tuple[str, ...]:
         said = [] if row.quarantined is None else [f"it is quarantined: {row.quarantined}"]
         try:
-            said += self._targets.warnings(row.definition.target)
+            said += self._targets.warnings(row.definition)
         except InvalidInput as error:
             said.append(str(error))
         return tuple(said)

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from onebeat.core.errors import MissingExtra, TargetNotFound
-from onebeat.core.model import Target
+from onebeat.core.model import Definition, Target
 
 if TYPE_CHECKING:
     from onebeat.app.desk import Desk
@@ -43,9 +43,16 @@ class Targets:
 
     def executors(self, threads: int) -> "list[Executor]":
         """Return new executors for one node: Python functions on threads, and those from outside."""
+        from onebeat.core.ports import Sharing
         from onebeat.engine.executors.python import PythonExecutor
 
-        own = PythonExecutor(threads=threads, allow=self._allowed(), clock=self._desk.clock)
+        store = self._desk.store
+        own = PythonExecutor(
+            threads=threads,
+            allow=self._allowed(),
+            clock=self._desk.clock,
+            sharing=store if isinstance(store, Sharing) else None,
+        )
         found: list[Executor] = [own]
         return found + [self._loaded(entry.name, entry.load) for entry in entry_points(group=GROUP)]
 
@@ -62,10 +69,10 @@ class Targets:
             ) from error
         return executor
 
-    def unverified(self, target: Target) -> str | None:
+    def unverified(self, target: Target, *, transactional: bool = False) -> str | None:
         """Return why the arguments could not be checked here, None when they were, and fit.
 
-        Raises InvalidInput when they do not fit.
+        Raises InvalidInput when they do not fit, or for a coroutine function that is to be ``transactional``.
         """
         if target.kind != "python":
             return f"targets of kind {target.kind} are checked where they run"
@@ -74,14 +81,19 @@ class Targets:
         module = target.address.partition(":")[0]
         known = (module,) if module in sys.modules else ()
         try:
-            PythonExecutor(threads=0, allow=(*self._allowed(), *known)).resolve(target)
+            executor = PythonExecutor(threads=0, allow=(*self._allowed(), *known))
+            executor.resolve(target)
+            if transactional:
+                executor.refuse_async(target)
         except TargetNotFound:
             return f"{target.address} cannot be reached from here, so its arguments are unverified"
         return None
 
-    def warnings(self, target: Target) -> tuple[str, ...]:
+    def warnings(self, definition: Definition) -> tuple[str, ...]:
         """Return what a person should know of a schedule's target. Raises InvalidInput as ``unverified``."""
-        said = [] if (unverified := self.unverified(target)) is None else [unverified]
+        target = definition.target
+        unverified = self.unverified(target, transactional=definition.policy.transactional)
+        said = [] if unverified is None else [unverified]
         if target.key not in self._desk.announced():
             said.append(
                 f"no live node has announced {target.key} so far; one that can run it learns that within a "

@@ -34,6 +34,7 @@ WORDS: dict[str, str] = {
     "priority": "Which ready runs are claimed first: the higher.",
     "alert_after": "An event when a run is unfinished so long after it was due.",
     "report_success": "Leave an event when a run succeeds.",
+    "transactional": "Hand the body the transaction in which its run ends.",
     "keep_runs": "How many finished runs are kept.",
     "keep_days": "For how many days they are kept.",
 }
@@ -94,8 +95,8 @@ def _option(name: str) -> Callable[[Command], Command]:
     flag, words = f"--{name.replace('_', '-')}", WORDS[name]
     if name in _CHOICES:
         return click.option(flag, type=click.Choice([member.value for member in _CHOICES[name]]), help=words)
-    if name == "report_success":
-        return click.option(f"{flag}/--no-report-success", default=None, help=words)
+    if name in ("report_success", "transactional"):
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=words)
     if name == "retry_on":
         return click.option(flag, multiple=True, metavar="TYPE", help=words)
     default = {field.name: field.default for field in msgspec.structs.fields(Policy)}[name]

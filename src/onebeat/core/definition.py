@@ -64,6 +64,7 @@ class PolicyOptions(TypedDict, total=False):
     priority: int
     alert_after: Seconds | None
     report_success: bool
+    transactional: bool
     keep_runs: int
     keep_days: int
 
@@ -249,7 +250,7 @@ def _read(name: str, value: Any) -> Any:
     if name == "retry_on":
         given = [value] if isinstance(value, str) else value
         return tuple(item.__name__ if isinstance(item, type) else item for item in given)
-    wanted = bool if name == "report_success" else int
+    wanted = bool if isinstance(_FIELDS[name].default, bool) else int
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise InvalidInput(f"{name}={shown(value)} is no {'yes or no' if wanted is bool else 'whole number'}")
     return value
@@ -285,6 +286,11 @@ def checked_definition(definition: Definition) -> Definition:
     checked_target(definition.target)
     _check_policy(definition.policy)
     _check_words(definition.title, definition.tags)
+    if definition.policy.transactional and definition.target.kind != "python":
+        raise InvalidInput(
+            f"transactional=True is for Python functions, which can be handed a connection; a target of kind "
+            f"{definition.target.kind} cannot"
+        )
     if definition.policy.catch_up is CatchUp.SKIP and definition.policy.grace is None:
         raise InvalidInput(
             "catch_up='skip' fires the newest occurrence only within its grace, and no grace is set, so that "
@@ -294,6 +300,28 @@ def checked_definition(definition: Definition) -> Definition:
     if size > DOCUMENT_BYTES_MAX:
         raise LimitExceeded(f"this definition takes {size:,} bytes; at most {DOCUMENT_BYTES_MAX:,} are kept")
     return definition
+
+
+def checked_sharing(policy: Policy, *, shares: bool, alone: bool, lease: timedelta, place: str) -> None:
+    """Raise InvalidInput where a transactional policy does not fit a ledger.
+
+    ``shares``: its transactions can be lent. ``alone``: nobody else writes while one is open, not even to
+    renew a lease.
+    """
+    if not policy.transactional:
+        return
+    if not shares:
+        raise InvalidInput(
+            f"transactional=True needs a ledger in a SQL database, and {place} has no transaction to lend to "
+            "a body; leave it out, and make the effect know its run by run.id"
+        )
+    longest = lease / 3
+    if alone and (policy.timeout is None or policy.timeout >= longest):
+        raise InvalidInput(
+            f"transactional=True on {place} needs a timeout shorter than {longest.total_seconds():g} s, a "
+            f"third of the lease, and timeout is {_told(policy.timeout)}: while the body has the "
+            "transaction, nobody else can write, not even to renew its lease"
+        )
 
 
 def checked_target(target: Target) -> Target:

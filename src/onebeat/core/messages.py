@@ -432,7 +432,9 @@ class Stray(Noun, frozen=True, kw_only=True):
 class Report(Noun, frozen=True, kw_only=True):
     """How one attempt ended, from the executor. ``error_type`` is matched against ``retry_on``.
 
-    LOST says that the lease had lapsed on this node before the body began, and that it did not begin.
+    LOST says that nothing of it happened: the lease had lapsed on this node before the body began, and it did
+    not begin; or its transaction was not committed, as far as is known. ``committed`` is the end that is in
+    the ledger already, by the body's own transaction: nothing is left to write.
     """
 
     run_id: str
@@ -441,6 +443,7 @@ class Report(Noun, frozen=True, kw_only=True):
     result: Json = None
     error: str | None = None
     error_type: str = ""
+    committed: Finish | None = None
 
 
 learn_nouns()

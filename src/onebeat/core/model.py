@@ -202,6 +202,7 @@ class Policy(
     priority: int = 0
     alert_after: timedelta | None = None  # a run unfinished this long after it was due is an event
     report_success: bool = False
+    transactional: bool = False  # the body gets the transaction in which its run ends
     keep_runs: int = 1000
     keep_days: int = 30
 

@@ -25,8 +25,9 @@ handed.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from onebeat.core.messages import (
     Advanced,
@@ -38,6 +39,7 @@ from onebeat.core.messages import (
     Due,
     Edit,
     EventQuery,
+    Finish,
     Hold,
     LogLine,
     Note,
@@ -275,6 +277,47 @@ class Reader(Protocol):
 
 class Store(Ledger, Reader, Protocol):
     """Both halves on one set of connections."""
+
+
+class Loan(Protocol):
+    """One open transaction of the ledger's own database, lent to a body. For one thread."""
+
+    connection: Any
+    """The open connection, as its driver knows it. Whoever has it neither commits nor rolls back."""
+
+    def finish(self, finish: Finish) -> Advanced:
+        """End a run in this transaction, and commit all of it.
+
+        Commits only what is ACCEPTED, and is answered REFUSED, with ``cancel_requested``, where a cancel was
+        asked for; what is not committed is rolled back. Raises Refused when the transaction is not the one
+        that was lent: its borrower has ended it. Raises StoreUnavailable when the database gave it up, or
+        nobody knows whether the commit was done: then an end with the same token, sent by ``advance``, waits
+        for the truth, and is REFUSED if it was.
+        """
+
+
+@runtime_checkable
+class Sharing(Store, Protocol):
+    """A store whose transactions others can share. One that cannot has none of this, and is not asked."""
+
+    @property
+    def alone(self) -> bool:
+        """Return whether nobody else can write while a lent transaction is open, not even a renewal."""
+
+    def lend(self) -> AbstractContextManager[Loan]:
+        """Begin a transaction for a body: READ COMMITTED, on a connection that nobody else uses.
+
+        What was not finished is rolled back at the end. Raises StoreUnavailable.
+        """
+
+    def join(self, connection: object) -> Store:
+        """Return the same ledger within the open transaction of a connection, which its owner commits.
+
+        Each verb is a savepoint there: what raises leaves nothing, and nothing is done again. Its answers
+        hold if the owner commits; events of it may become visible only a while later. Raises InvalidInput for
+        a connection whose transaction would not keep the promise: another driver's, another database's, in
+        autocommit, or above READ COMMITTED.
+        """
 
 
 # --- the engine's sockets ---------------------------------------------------------------------------

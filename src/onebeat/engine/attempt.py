@@ -1,11 +1,37 @@
-"""The record of one attempt as an event: the run's row keeps only the current one."""
+"""The end of one attempt: how it is judged, and its record as an event, for the run's row keeps only one."""
 
+import logging
 from datetime import datetime
 
-from onebeat.core.messages import Retry, Verdict
-from onebeat.core.model import Event, Json, Outcome, Run, RunState, instant_text
+from onebeat.core.decide import judge
+from onebeat.core.messages import Done, Finish, Report, Retry, Verdict
+from onebeat.core.model import Event, Json, Outcome, Policy, Run, RunState, instant_text
+
+_log = logging.getLogger("onebeat.engine")
 
 LAPSED = "its lease had lapsed on its node before its body began, and it did not begin"
+
+
+def ended(policy: Policy, run: Run, report: Report, *, at: datetime, actor: str) -> Finish:
+    """Judge the end of an attempt; return what carries it to the ledger."""
+    verdict: Verdict
+    try:
+        verdict = judge(policy, run, report.outcome, report.error_type, at)
+    except Exception as error:  # noqa: BLE001 - its executor gave the report away: it must not be lost here
+        _log.exception("%s: its end cannot be judged", run.id)
+        verdict = Done(state=RunState.FAILED, reason=f"its end cannot be judged: {type(error).__name__}")
+    quiet = report.outcome is Outcome.SUCCEEDED and not policy.report_success
+    return Finish(
+        run_id=run.id,
+        token=run.token,
+        outcome=report.outcome,
+        verdict=verdict,
+        result=report.result,
+        error=report.error,
+        event=None
+        if quiet
+        else attempt_event(run, report.outcome, verdict, error=report.error, at=at, actor=actor),
+    )
 
 
 def attempt_event(

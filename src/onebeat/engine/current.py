@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
+from onebeat.core.errors import Refused
 from onebeat.core.messages import Claimed, LogLine, Note
 from onebeat.core.model import Fold
 from onebeat.core.ports import Clock
@@ -44,6 +45,7 @@ class CurrentRun:
 
     __slots__ = (
         "_clock",
+        "_connection",
         "_dropped",
         "_heard",
         "_lines",
@@ -75,6 +77,7 @@ class CurrentRun:
         self.occurrence: datetime = run.occurrence_at or run.due_at
         """The instant that the run stands for, in UTC; a request for none stands for its own."""
         self._clock = clock
+        self._connection: Any = None
         self._said = said
         self._told: str | None = None
         self._heard = False
@@ -93,6 +96,22 @@ class CurrentRun:
         """
         first = self.occurrence if self.fold is None else min(self.fold.first_at, self.occurrence)
         return build(self.definition.trigger).before(first)
+
+    @property
+    def connection(self) -> Any:
+        """Return the connection whose transaction ends this run: for a body with ``transactional=True``.
+
+        psycopg's on PostgreSQL, PyMySQL's on MariaDB and MySQL, apsw's on SQLite. What is written through it
+        is committed together with the run's success, or not at all; the body itself neither commits nor
+        rolls back. It is the body's alone, on the body's thread, until the body returns. Raises Refused where
+        the schedule is not transactional.
+        """
+        if self._connection is None:
+            raise Refused(
+                f"{self.id} has no transaction of its own: its schedule does not say transactional=True, or "
+                "its body has returned"
+            )
+        return self._connection
 
     def still_mine(self) -> bool:
         """Return whether the body should go on: not cancelled, not overrun, and its lease not lapsed.
@@ -128,6 +147,10 @@ class CurrentRun:
     def heard(self) -> bool:
         """Return whether the body looked after it had been told to stop."""
         return self._heard
+
+    def lend(self, connection: Any) -> None:
+        """Hand the body a connection; None takes it back."""
+        self._connection = connection
 
     def tell(self, why: str) -> None:
         """Turn ``still_mine()`` False for good. The first reason stays."""

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from onebeat.core.decide import judge
 from onebeat.core.errors import StoreUnavailable
 from onebeat.core.messages import (
     Advanced,
@@ -33,11 +32,10 @@ from onebeat.core.messages import (
     Report,
     Retry,
     Start,
-    Verdict,
 )
 from onebeat.core.model import Event, Outcome, Policy, Run, RunState
 from onebeat.core.ports import Clock, Executor, Store
-from onebeat.engine.attempt import LAPSED, attempt_event, refused_event
+from onebeat.engine.attempt import LAPSED, ended, refused_event
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
@@ -222,8 +220,15 @@ class Worker:
         for executor in self._executors.values():
             for report in (*executor.reports(), *executor.overrun(now)):
                 held = self._held.get((report.run_id, report.token))
-                if held is not None and held.finish is None:
-                    self._end(held, report, now, began=report.outcome is not Outcome.LOST)
+                if held is None or held.finish is not None:
+                    continue
+                if report.committed is not None:
+                    self._forget(held)
+                    self._count(held, report.committed, now)
+                    continue
+                # A transaction given up again and again is bounded as lost attempts are.
+                began = report.outcome is not Outcome.LOST or held.policy.transactional
+                self._end(held, report, now, began=began)
         if self._stop_at is not None and now >= self._stop_at:
             for held in self._held.values():
                 if held.started and held.finish is None:
@@ -234,26 +239,9 @@ class Worker:
     def _end(self, held: _Held, report: Report, now: datetime, *, began: bool = True) -> None:
         # Only we can know that the body never began; on_lost="fail" forgives that.
         run = held.run if began else replace(held.run, started_at=None)
-        verdict: Verdict
-        try:
-            verdict = judge(held.policy, run, report.outcome, report.error_type, now)
-        except Exception as error:  # noqa: BLE001 - its executor gave the report away: it must not be lost here
-            _log.exception("%s: its end cannot be judged", held.run.id)
-            verdict = Done(state=RunState.FAILED, reason=f"its end cannot be judged: {type(error).__name__}")
-        quiet = report.outcome is Outcome.SUCCEEDED and not held.policy.report_success
-        if isinstance(verdict, Retry):
-            heapq.heappush(self._alarms, (verdict.at, ANYBODYS))
-        held.finish = Finish(
-            run_id=held.run.id,
-            token=held.run.token,
-            outcome=report.outcome,
-            verdict=verdict,
-            result=report.result,
-            error=report.error,
-            event=None
-            if quiet
-            else attempt_event(run, report.outcome, verdict, error=report.error, at=now, actor=self._holder),
-        )
+        held.finish = finish = ended(held.policy, run, report, at=now, actor=self._holder)
+        if isinstance(finish.verdict, Retry):
+            heapq.heappush(self._alarms, (finish.verdict.at, ANYBODYS))
         self._ended.append(held)
 
     def _keep_notes(self, now: datetime) -> None:
@@ -468,7 +456,12 @@ class Worker:
             query = EventQuery(run_id=mine.id, kinds=(finish.event.kind,))
             if any(event.data.get("token") == mine.token for event in self._store.events(query)):
                 return None
-        return refused_event(mine, finish.outcome, self._store.run(mine.id), at=now, actor=self._holder)
+        there = self._store.run(mine.id)
+        succeeded = there is not None and (there.token, there.outcome) == (mine.token, Outcome.SUCCEEDED)
+        if held.policy.transactional and succeeded:  # by its own transaction: we had not heard of its commit
+            self._count(held, replace(finish, outcome=Outcome.SUCCEEDED, event=None), now)
+            return None
+        return refused_event(mine, finish.outcome, there, at=now, actor=self._holder)
 
 
 def _give_up(held: _Held, transition: AnyTransition, error: Exception) -> None:

@@ -32,9 +32,10 @@ from onebeat.store.rows import (
     node_of,
     skips_text,
 )
-from onebeat.store.sql_put import REPLACED, SqlPut, refuse_twice
+from onebeat.store.sql_put import REPLACED, refuse_twice
 from onebeat.store.sql_reader import NODES_ALIVE
 from onebeat.store.sql_runs import UNFINISHED_OF
+from onebeat.store.sql_sharing import SqlSharing
 
 # --- settle ---
 
@@ -71,7 +72,7 @@ NODE_ADDED = (
 )
 
 
-class SqlStore(SqlPut):
+class SqlStore(SqlSharing):
     """A Store on any dialect. Thread-safe as far as the dialect is."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -184,6 +185,7 @@ class SqlStore(SqlPut):
             now = micros(session.now())
             session.run(NODE_GONE, (node.id,))
             session.run(NODE_ADDED, node_cells(node))
+            self._move_held(session)
             return strange(node, map(node_of, session.rows(NODES_ALIVE, (now,))))
 
         return self._dialect.write(work)

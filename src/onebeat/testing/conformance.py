@@ -20,6 +20,7 @@ from onebeat.testing.conformance_race import RaceSuite
 from onebeat.testing.conformance_read import ReadSuite
 from onebeat.testing.conformance_repeat import RepeatSuite
 from onebeat.testing.conformance_settle import SettleSuite
+from onebeat.testing.conformance_sharing import SharingSuite
 from onebeat.testing.conformance_table import TableSuite
 
 
@@ -34,6 +35,7 @@ class StoreSuite(
     RepeatSuite,
     LawSuite,
     ChoiceSuite,
+    SharingSuite,
     RaceSuite,
 ):
     """Everything that the ledger and the reader promise, topic by topic."""

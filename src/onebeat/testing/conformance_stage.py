@@ -69,6 +69,9 @@ class Stage:
     documents: ClassVar[bool] = True
     """Rows hold documents that a hand may break; then ``break_row`` does it. If not, nothing is encoded."""
 
+    shares: ClassVar[bool] = False
+    """Others can share its transactions (``ports.Sharing``). If not, it must not look as if they could."""
+
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         """Return what opens one and the same store, in ``place``, with a clock; it must travel by pickle."""
         raise NotImplementedError("return a picklable callable, e.g. functools.partial(open_mine, place)")

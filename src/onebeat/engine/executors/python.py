@@ -26,16 +26,22 @@ from onebeat.core.definition import address_of
 from onebeat.core.errors import InvalidInput, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed, Note, Report
 from onebeat.core.model import Json, Outcome, Target
-from onebeat.core.ports import Clock
+from onebeat.core.ports import Clock, Sharing
 from onebeat.engine.attempt import LAPSED
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun, running, storable
+from onebeat.engine.executors.lending import in_transaction
 
 ERROR_CHARS_MAX = 8000
 CHECKED_MAX = 10_000
 DEADLINES_SPARE = 1000
 
 Key: TypeAlias = tuple[str, int]  # run id and token: a run's next attempt may begin while this one hangs
+
+NOT_ASYNC = (
+    "{} is a coroutine function, and transactional=True lends a connection that waits without awaiting; make "
+    "it a plain function"
+)
 
 _log = logging.getLogger("onebeat.engine")
 _SCALARS = (str, int, float, bool, type(None))
@@ -77,12 +83,13 @@ class Function(NamedTuple):
 class _Job:
     """One attempt on a thread."""
 
-    __slots__ = ("claimed", "current", "key")
+    __slots__ = ("claimed", "current", "key", "mine")
 
     def __init__(self, claimed: Claimed, current: CurrentRun) -> None:
         self.claimed = claimed
         self.current = current
         self.key: Key = (claimed.run.id, claimed.run.token)
+        self.mine = False
 
 
 class PythonExecutor:
@@ -90,7 +97,7 @@ class PythonExecutor:
 
     Threads of its own, because a pool's threads are joined at exit, and a body that hangs would hold the
     process for ever. ``allow`` names what may run: functions, and prefixes of module names (``shop`` allows
-    ``shop`` and ``shop.orders``).
+    ``shop`` and ``shop.orders``). ``sharing`` lends transactions to bodies that are to have one.
     """
 
     kind = "python"
@@ -101,8 +108,10 @@ class PythonExecutor:
         threads: int = 10,
         allow: Iterable[str | Callable[..., Any]] = (),
         clock: Clock | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._slots = threads
+        self._sharing = sharing
         self._clock: Clock = SystemClock() if clock is None else clock
         self._prefixes: tuple[str, ...] = ()
         self._functions: dict[str, Function] = {}
@@ -129,6 +138,11 @@ class PythonExecutor:
 
     def resolve(self, target: Target) -> None:
         self._function(target.address).bound(target, None, check=True)
+
+    def refuse_async(self, target: Target) -> None:
+        """Raise InvalidInput for a coroutine function, which cannot have its run's transaction."""
+        if self._function(target.address).is_async:
+            raise InvalidInput(NOT_ASYNC.format(target.address))
 
     def free(self) -> int:
         return max(0, self._slots - len(self._busy))
@@ -209,31 +223,49 @@ class PythonExecutor:
     def _run(self, job: _Job) -> None:
         """Run one body to its end, whatever it is, and report it."""
         run = job.claimed.run
-        outcome, result, error, error_type = Outcome.SUCCEEDED, None, None, ""
         if job.current.lapsed():
-            outcome, error = Outcome.LOST, LAPSED
+            report = Report(run_id=run.id, token=run.token, outcome=Outcome.LOST, error=LAPSED)
+        elif job.claimed.definition.policy.transactional:
+            report = in_transaction(
+                self._sharing,
+                job.claimed,
+                job.current,
+                ran=lambda: self._ran(job),
+                mine=lambda: self._mine(job),
+            )
         else:
-            try:
-                # A context of its own: what one body sets, the next on this thread must not find.
-                result = Context().run(self._body, job)
-            except BaseException as failure:  # noqa: BLE001 - sys.exit() fails a body, and costs no thread
-                outcome, error, error_type = Outcome.FAILED, _told_error(failure), _error_type(failure, job)
-        if job.current.heard:
-            outcome = Outcome.CANCELLED
-            error = error or f"the body stopped: {job.current.stop_reason}"
-        report = Report(
-            run_id=run.id, token=run.token, outcome=outcome, result=result, error=error, error_type=error_type
-        )
+            report = self._ran(job)
         self._busy.pop(job.key, None)
-        if self._open.pop(job.key, None) is None:
+        if self._mine(job):
+            self._ended.append(report)
+        else:
             _log.warning(
                 "%s, attempt %d: its body returned after it was reported timed out", run.id, run.attempt
             )
-        else:
-            self._ended.append(report)
         if not self._signalled:
             self._signalled = True
             self._wake()
+
+    def _mine(self, job: _Job) -> bool:
+        """Return whether the body's thread is who reports; from then on nobody else does."""
+        job.mine = job.mine or self._open.pop(job.key, None) is not None
+        return job.mine
+
+    def _ran(self, job: _Job) -> Report:
+        """Run one body, and return how it ended."""
+        run = job.claimed.run
+        outcome, result, error, error_type = Outcome.SUCCEEDED, None, None, ""
+        try:
+            # A context of its own: what one body sets, the next on this thread must not find.
+            result = Context().run(self._body, job)
+        except BaseException as failure:  # noqa: BLE001 - sys.exit() fails a body, and costs no thread
+            outcome, error, error_type = Outcome.FAILED, _told_error(failure), _error_type(failure, job)
+        if job.current.heard:
+            outcome = Outcome.CANCELLED
+            error = error or f"the body stopped: {job.current.stop_reason}"
+        return Report(
+            run_id=run.id, token=run.token, outcome=outcome, result=result, error=error, error_type=error_type
+        )
 
     def _body(self, job: _Job) -> Json:
         running.set(job.current)
@@ -241,6 +273,8 @@ class PythonExecutor:
         target = claimed.definition.target
         fits = (claimed.run.schedule_id, claimed.run.number)
         function = self._function(target.address)
+        if function.is_async and claimed.definition.policy.transactional:
+            raise InvalidInput(NOT_ASYNC.format(target.address))
         args, kwargs = function.bound(target, job.current, check=fits not in self._checked)
         if len(self._checked) >= CHECKED_MAX:
             self._checked.clear()  # one-offs come by the million, each with a definition of its own
@@ -309,8 +343,9 @@ class InlineExecutor(PythonExecutor):
         slots: int = 1000,
         allow: Iterable[str | Callable[..., Any]] = (),
         clock: Clock | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(threads=slots, allow=allow, clock=clock)
+        super().__init__(threads=slots, allow=allow, clock=clock, sharing=sharing)
 
     def start(self, claimed: Claimed, until: datetime) -> None:
         self._run(self._begun(claimed, until))

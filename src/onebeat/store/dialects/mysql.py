@@ -6,17 +6,19 @@ server's. Nobody is woken from elsewhere: a node looks four times a second. docs
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 
 from onebeat.core.errors import OnebeatError, StoreUnavailable, StoreUnsafe
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import mysql_driver as driver
+from onebeat.store.dialects.borrowing import refuse_isolation
 from onebeat.store.dialects.mysql_driver import Connection
+from onebeat.store.dialects.mysql_joint import MysqlJoint
 from onebeat.store.dialects.mysql_session import MysqlSession, ReadingSession
 from onebeat.store.dialects.pool import Pool
-from onebeat.store.dialects.protocol import Row, Session, T
+from onebeat.store.dialects.protocol import Joint, Row, Session, T
 from onebeat.store.dialects.repeating import repeated
 from onebeat.store.waking import ServerClock, Waiting
 
@@ -30,6 +32,7 @@ SETTINGS: dict[str, str | int] = {
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL"
 WRITING, READING = "START TRANSACTION", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 ABOUT = "SELECT version(), @@innodb_flush_log_at_trx_commit, @@global.sync_binlog, @@log_bin, @@read_only"
+LEVELS = "SHOW SESSION VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')"
 OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM onebeat_changes),
     (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds)"""
@@ -43,6 +46,7 @@ class Mysql:
     """
 
     kind = "mysql"
+    alone = False
 
     def __init__(self, url: str, clock: Clock, *, own_clock: bool = True) -> None:
         self._url = url
@@ -119,6 +123,31 @@ class Mysql:
                 yield db
         except driver.DriverError as error:
             raise driver.in_our_words(error, self._place) from error
+
+    # --- transactions shared with others ---
+
+    @contextmanager
+    def lend(self) -> Iterator[Joint]:
+        try:
+            db = driver.opened(self._url)
+        except driver.DriverError as error:
+            raise StoreUnavailable(f"{self._place} gives no connection to a body: {error}") from error
+        with closing(db):
+            joint = self._joint(db)
+            joint.run(f"{ISOLATION} READ COMMITTED")
+            joint.run(WRITING)
+            yield joint
+
+    def join(self, connection: object) -> Joint:
+        joint = self._joint(driver.joinable(connection))
+        with joint.ours() as session:
+            levels = {level for _, level in session.rows(LEVELS)}
+        if levels != {"READ-COMMITTED"}:
+            refuse_isolation(connection, ", ".join(sorted(levels)))
+        return joint
+
+    def _joint(self, connection: object) -> MysqlJoint:
+        return MysqlJoint(connection, self._place, SETTINGS, self._given)
 
     # --- waiting ---
 

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from onebeat.core.errors import InvalidInput, MissingExtra, StoreError, StoreUnavailable, shown
+from onebeat.store.dialects.borrowing import of_the_driver, refuse, refuse_autocommit
 from onebeat.store.dialects.repeating import Passing, Trouble
 
 try:
@@ -38,6 +39,23 @@ _SHUT = (1044, 1045, 1049, 1130, 1698)
 
 def connect(url: str, settings: Mapping[str, str | int]) -> Connection:
     """Open a connection on which nothing begins by itself, with these settings. Raises DriverError."""
+    db = opened(url, ANSWER_S)
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(
+                "SET " + ", ".join(f"SESSION {name} = %s" for name in settings), [*settings.values()]
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def opened(url: str, answer_s: int | None = None) -> Connection:
+    """Open a connection on which nothing begins by itself, as the server sets it up. Raises DriverError.
+
+    ``answer_s`` is how long a statement may be silent; None: for ever.
+    """
     parts = urlsplit(url)
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     db: Connection = pymysql.connect(
@@ -49,20 +67,37 @@ def connect(url: str, settings: Mapping[str, str | int]) -> Connection:
         charset="utf8mb4",
         autocommit=True,
         connect_timeout=CONNECT_S,
-        read_timeout=ANSWER_S,
-        write_timeout=ANSWER_S,
+        read_timeout=answer_s,
+        write_timeout=answer_s,
         program_name="onebeat",
         **options,
     )
-    try:
-        with db.cursor() as cursor:
-            cursor.execute(
-                "SET " + ", ".join(f"SESSION {name} = %s" for name in settings), [*settings.values()]
-            )
-    except BaseException:
-        db.close()
-        raise
     return db
+
+
+def joinable(connection: object) -> Connection:
+    """Return a connection of PyMySQL whose transaction we may write in. Raises InvalidInput."""
+    db = of_the_driver(connection)
+    if not isinstance(db, pymysql.connections.Connection):
+        refuse(connection, "is no connection of PyMySQL, by which this ledger is reached on MySQL or MariaDB")
+    if db.get_autocommit() and usable(db):
+        refuse_autocommit(connection)
+    return db
+
+
+class Plain:
+    """A connection whose cursors give rows as tuples."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def cursor(self) -> Any:
+        """Return a cursor."""
+        return self._db.cursor(pymysql.cursors.Cursor)
+
+    def escape(self, text: str) -> Any:
+        """Return a text as a literal."""
+        return self._db.escape(text)
 
 
 def usable(db: Connection) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from onebeat.core.model import from_micros
-from onebeat.store.dialects.mysql_driver import Connection
+from onebeat.store.dialects.mysql_driver import Connection, Plain
 from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.protocol import MIGRATE, AddMissing, BatchDelete, BatchUpdate, Cell, Row
 
@@ -40,7 +40,7 @@ class MysqlSession:
 
     alone = False
 
-    def __init__(self, db: Connection, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, db: "Connection | Plain", now: Callable[[], datetime] | None = None) -> None:
         self._db = db
         self._now = now
         self._passed: set[tuple[str, bool]] = set()

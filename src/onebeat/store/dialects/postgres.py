@@ -6,18 +6,20 @@ server's. Isolation, locks, pool, wake-ups and what dies where: docs/design/005-
 
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from onebeat.core.errors import InvalidInput, OnebeatError, StoreUnavailable, StoreUnsafe, shown
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import postgres_driver as driver
+from onebeat.store.dialects.borrowing import refuse_isolation
 from onebeat.store.dialects.pool import Pool
 from onebeat.store.dialects.postgres_driver import Connection
+from onebeat.store.dialects.postgres_joint import PostgresJoint
 from onebeat.store.dialects.postgres_session import PostgresSession, ReadingSession
 from onebeat.store.dialects.postgres_waking import Listener
-from onebeat.store.dialects.protocol import Session, T
+from onebeat.store.dialects.protocol import Joint, Session, T
 from onebeat.store.dialects.repeating import repeated
 from onebeat.store.waking import ServerClock, Waiting
 
@@ -44,6 +46,7 @@ class Postgres:
     """
 
     kind = "postgres"
+    alone = False
 
     def __init__(self, url: str, clock: Clock, *, own_clock: bool = True) -> None:
         self._url, schema = _parted(url)
@@ -59,7 +62,7 @@ class Postgres:
         except BaseException:
             self._pool.close()
             raise
-        schema = schema or str(self._about[8])
+        self._schema = schema = schema or str(self._about[8])
         self._place = f"{self._place}?schema={schema}"
         self._gates = zlib.crc32(f"onebeat.{schema}".encode()) << 8
         self._waiting = Waiting(self._clock, lambda: False, PERIOD)
@@ -133,6 +136,30 @@ class Postgres:
                 yield db
         except driver.DriverError as error:
             raise driver.in_our_words(error, self._place) from error
+
+    # --- transactions shared with others ---
+
+    @contextmanager
+    def lend(self) -> Iterator[Joint]:
+        try:
+            db = driver.opened(self._url, f"onebeat {self._schema}"[:63])
+        except driver.DriverError as error:
+            raise StoreUnavailable(f"{self._place} gives no connection to a body: {error}") from error
+        with closing(db):
+            joint = self._joint(db)
+            joint.run(WRITING.decode())
+            yield joint
+
+    def join(self, connection: object) -> Joint:
+        joint = self._joint(driver.joinable(connection))
+        with joint.ours() as session:
+            ((level,),) = session.rows("SELECT current_setting('transaction_isolation')")
+        if level != "read committed":
+            refuse_isolation(connection, level)
+        return joint
+
+    def _joint(self, connection: object) -> PostgresJoint:
+        return PostgresJoint(connection, self._place, self._schema, self._gates, self._given)
 
     # --- waiting ---
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from onebeat.core.errors import MissingExtra, StoreError, StoreUnavailable
+from onebeat.store.dialects.borrowing import of_the_driver, refuse, refuse_autocommit
 from onebeat.store.dialects.repeating import Passing, Trouble
 
 try:
@@ -36,17 +37,7 @@ _FULL_CLASS = "53"
 
 def connect(url: str, settings: Mapping[str, str]) -> Connection:
     """Open a connection on which nothing begins by itself, with these settings. Raises psycopg.Error."""
-    db = psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=CONNECT_S,
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=30_000,
-        application_name="onebeat",
-        client_encoding="UTF8",
-    )
+    db = opened(url)
     try:
         # One width for all numbers: else each new mixture of widths would be prepared anew.
         db.adapters.register_dumper(int, Int8Dumper)
@@ -58,6 +49,41 @@ def connect(url: str, settings: Mapping[str, str]) -> Connection:
         db.close()
         raise
     return db
+
+
+def opened(url: str, name: str = "onebeat") -> Connection:
+    """Open a connection on which nothing begins by itself, as the server sets it up. Raises psycopg.Error."""
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=CONNECT_S,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=30_000,
+        application_name=name,
+        client_encoding="UTF8",
+    )
+
+
+def joinable(connection: object) -> Any:
+    """Return a connection, of psycopg or on top of it, whose transaction we may write in, or InvalidInput."""
+    db = of_the_driver(connection)
+    inner = getattr(db, "driver_connection", None) or getattr(db, "_connection", None) or db
+    if isinstance(db, psycopg.AsyncConnection):
+        refuse(connection, "is asynchronous; SQLAlchemy's asynchronous engine on psycopg can be joined")
+    if not isinstance(inner, psycopg.Connection | psycopg.AsyncConnection):
+        refuse(connection, "is no connection of psycopg, by which this ledger is reached on PostgreSQL")
+    if inner.autocommit and inner.info.transaction_status is TransactionStatus.IDLE:
+        refuse_autocommit(connection)
+    return db
+
+
+def plain_cursor(db: Any) -> Cursor:
+    """Return a cursor that gives rows as tuples, whatever the connection's owner likes."""
+    if isinstance(db, psycopg.Connection):
+        return db.cursor(row_factory=psycopg.rows.tuple_row)
+    return db.cursor()  # type: ignore[no-any-return]  # SQLAlchemy's, which does the waiting, and gives tuples
 
 
 def usable(db: Connection) -> bool:

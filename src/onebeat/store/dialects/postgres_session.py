@@ -7,10 +7,11 @@ as arrays, one for each column, in one statement whatever their length.
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Protocol
 
 from onebeat.core.model import from_micros
 from onebeat.store.dialects.paging import paged
-from onebeat.store.dialects.postgres_driver import Connection, Cursor
+from onebeat.store.dialects.postgres_driver import Cursor
 from onebeat.store.dialects.protocol import (
     FENCE,
     HOLD,
@@ -32,12 +33,19 @@ LOCKED = "FOR NO KEY UPDATE"
 NUMBERS, TEXTS = "%s::bigint[]", "%s::text[]"
 
 
+class Executing(Protocol):
+    """What a session says its statements to: a connection, or what shares one."""
+
+    def execute(self, sql: bytes, args: Sequence[Cell]) -> Cursor:
+        """Run a statement."""
+
+
 class PostgresSession:
     """A Session. It ends with its transaction. ``gates`` is a number that no other ledger there has."""
 
     alone = False
 
-    def __init__(self, db: Connection, gates: int, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, db: Executing, gates: int, now: Callable[[], datetime] | None = None) -> None:
         self._db = db
         self._gates = gates
         self._now = now

@@ -9,6 +9,7 @@ more. Where transactions write side by side, ``lock``, ``free`` and ``gate`` are
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -122,11 +123,30 @@ class Session(Protocol):
         """
 
 
+class Joint(Protocol):
+    """One open connection on which the ledger and its users share a transaction. For one thread.
+
+    What the driver raises is raised in the words of the house; nothing is done again.
+    """
+
+    connection: Any
+    """As the driver, and the user, know it."""
+
+    def run(self, sql: str) -> None:
+        """Run a statement that has no arguments and no rows: of savepoints, or to end the transaction."""
+
+    def ours(self) -> AbstractContextManager[Session]:
+        """Speak with the ledger's settings; afterwards the connection has its user's again."""
+
+
 class Dialect(Protocol):
     """One database, as the SQL store sees it."""
 
     kind: str
     """The name of its statements in schema/, and what ``facts`` says."""
+
+    alone: bool
+    """Nobody else writes while one transaction does."""
 
     def adopt(self) -> None:
         """Write down what the database shall remember of who uses it; refuse what would not be safe."""
@@ -144,6 +164,19 @@ class Dialect(Protocol):
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Return what ``work`` returns of one consistent picture. It may be called again, as in ``write``."""
+
+    def lend(self) -> AbstractContextManager[Joint]:
+        """Begin a transaction at READ COMMITTED on a connection made for it, which is closed at the end.
+
+        What was not committed is rolled back then. Its settings are the server's, and not the ledger's.
+        """
+
+    def join(self, connection: object) -> Joint:
+        """Return what speaks in the open transaction of somebody's connection; it may begin with this.
+
+        Raises InvalidInput where it is none of this dialect's driver, in autocommit, above READ COMMITTED, or
+        plainly of another database.
+        """
 
     def changed(self) -> None:
         """Tell those who wait, here and elsewhere, that something was committed."""

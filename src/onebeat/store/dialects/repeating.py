@@ -58,12 +58,17 @@ def repeated(transact: Callable[[], T], place: str, gone: Callable[[], None]) ->
             if attempt < TRIES[passing.trouble]:
                 _pause(passing.trouble, attempt)
                 continue
-            if passing.trouble is Trouble.TAKEN:
-                raise StoreError(f"{place} holds such a row already: {passing}") from passing.__cause__
-            raise StoreUnavailable(
-                f"{place} could not be used: {passing}; nothing is known to have changed, try again"
-            ) from passing.__cause__
+            raise lasting(passing, place) from passing.__cause__
     raise AssertionError("the last attempt returns or raises")
+
+
+def lasting(passing: Passing, place: str) -> StoreError:
+    """Return what to raise for an error that may pass where nothing is done again."""
+    if passing.trouble is Trouble.TAKEN:
+        return StoreError(f"{place} holds such a row already: {passing}")
+    return StoreUnavailable(
+        f"{place} could not be used: {passing}; nothing is known to have changed, try again"
+    )
 
 
 def _pause(trouble: Trouble, attempt: int) -> None:

@@ -4,8 +4,9 @@ Every writing verb is one BEGIN IMMEDIATE … COMMIT with synchronous=FULL; read
 waits for nobody. Locking, journal, clock, kernel and fork: docs/design/002-sqlite.md.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from onebeat.core.errors import StoreError, StoreUnavailable, StoreUnsafe
 from onebeat.core.model import from_micros, instant_text, micros
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import sqlite_connections, sqlite_file
-from onebeat.store.dialects.protocol import Session, T
+from onebeat.store.dialects.borrowing import of_the_driver, refuse, refuse_autocommit
+from onebeat.store.dialects.protocol import Joint, Session, T
 from onebeat.store.dialects.sqlite_connections import Connections
+from onebeat.store.dialects.sqlite_joint import SqliteJoint
 from onebeat.store.dialects.sqlite_session import SqliteSession
 from onebeat.store.waking import Waiting
 
 ATTEMPTS = 3
 
+WRITES = "UPDATE onebeat_meta SET value = value WHERE FALSE"
 BOOT_ID = "SELECT value FROM onebeat_meta WHERE name = 'boot_id'"
 BOOT_ID_SET = "INSERT OR REPLACE INTO onebeat_meta (name, value) VALUES ('boot_id', ?)"
 ALIVE = "SELECT id, host, alive_until FROM onebeat_nodes WHERE alive_until > ? ORDER BY alive_until DESC"
@@ -39,6 +43,7 @@ class Sqlite:
     """The dialect of one file. Thread-safe, and safe across fork."""
 
     kind = "sqlite"
+    alone = True
 
     def __init__(self, path: Path, clock: Clock) -> None:
         sqlite_file.refuse_foreign(path.absolute().parent)
@@ -86,6 +91,41 @@ class Sqlite:
             except apsw.Error as error:
                 failed = self._passing(error)
         raise self._unavailable() from failed
+
+    # --- transactions shared with others ---
+
+    @contextmanager
+    def lend(self) -> Iterator[Joint]:
+        with self._words(), self._connections.apart() as db:
+            joint = SqliteJoint(db, self._clock, self._words)
+            joint.run("BEGIN IMMEDIATE")
+            self._connections.refuse_other_file()
+            yield joint
+
+    def join(self, connection: object) -> Joint:
+        db = of_the_driver(connection)
+        if isinstance(db, sqlite3.Connection):
+            refuse(
+                connection,
+                "brings a SQLite library of its own into this process, and two of them do not see each "
+                "other's locks, so that the file could be damaged; open it with apsw.Connection",
+            )
+        if not isinstance(db, apsw.Connection):
+            refuse(connection, "is no connection of apsw, by which this ledger is reached")
+        if not db.in_transaction:
+            refuse_autocommit(connection)
+        if not db.filename or not Path(db.filename).samefile(self._path):
+            refuse(connection, f"is open on {db.filename or 'no file'}, and the ledger is {self._path}")
+        joint = SqliteJoint(db, self._clock, self._words)
+        joint.run(WRITES)  # now: what is read before the lock is there may be old when it comes
+        return joint
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise self._unavailable() from self._passing(error)
 
     # --- waiting ---
 

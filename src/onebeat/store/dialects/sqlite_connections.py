@@ -85,6 +85,15 @@ class Connections:
                     db.close(True)
                 self._gate.notify_all()
 
+    @contextmanager
+    def apart(self) -> Iterator[apsw.Connection]:
+        """Open a connection that nobody else uses, and close it at the end, whatever is open on it."""
+        db = self._connect()
+        try:
+            yield db
+        finally:
+            db.close(True)
+
     def look(self) -> bool:
         """Return whether another process committed since the last look. Never waits."""
         if not self._lock.acquire(blocking=False):

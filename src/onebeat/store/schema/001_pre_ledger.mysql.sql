@@ -155,6 +155,24 @@ CREATE TABLE IF NOT EXISTS onebeat_events (
     INDEX onebeat_events_tiles (schedule_id, mark_after)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- Events of others' transactions, until a node gives them their place among all.
+CREATE TABLE IF NOT EXISTS onebeat_held_events (
+    id BIGINT AUTO_INCREMENT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    kind VARCHAR(100) NOT NULL,
+    schedule_id BIGINT,
+    schedule VARCHAR(255),
+    run_id VARCHAR(255),
+    actor MEDIUMTEXT NOT NULL,
+    reason MEDIUMTEXT NOT NULL,
+    mark_before BIGINT,
+    mark_after BIGINT,
+    first_at BIGINT,
+    last_at BIGINT,
+    count BIGINT,
+    data MEDIUMTEXT
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 CREATE TABLE IF NOT EXISTS onebeat_log_lines (
     id BIGINT AUTO_INCREMENT PRIMARY KEY,
     run_seq BIGINT NOT NULL,

@@ -160,6 +160,24 @@ CREATE INDEX onebeat_events_schedule ON onebeat_events (schedule) WHERE schedule
 CREATE INDEX onebeat_events_run ON onebeat_events (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX onebeat_events_tiles ON onebeat_events (schedule_id, mark_after) WHERE mark_after IS NOT NULL;
 
+-- Events of others' transactions, until a node gives them their place among all.
+CREATE TABLE onebeat_held_events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    schedule_id INTEGER,
+    schedule TEXT,
+    run_id TEXT,
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    mark_before INTEGER,
+    mark_after INTEGER,
+    first_at INTEGER,
+    last_at INTEGER,
+    count INTEGER,
+    data TEXT
+) STRICT;
+
 CREATE TABLE onebeat_log_lines (
     id INTEGER PRIMARY KEY,
     run_seq INTEGER NOT NULL,
