@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.newcomer.serving import EXAMPLES, example, serving, wait_for
+from tests.newcomer.serving import EXAMPLES, example, ran, serving, wait_for
 
 from onebeat import Onebeat, Run, RunState
 
@@ -118,6 +118,24 @@ def test_fenced_export_refuses_the_smaller_token(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(module.TooLateError, match="larger than 7"):
         module.write("hourly", "the body that was asleep", 7)
+
+
+@pytest.mark.slow
+def test_commit_together_books_each_success_once_and_takes_an_order_with_its_deadline(tmp_path: Path) -> None:
+    with serving(tmp_path, command("commit_together.py")) as beat:
+        wait_for(beat, lambda: len(runs_of(beat, "book-interest", RunState.SUCCEEDED)) >= 2)
+        done = ran(tmp_path, *command("commit_together.py"), "17")
+        assert done.returncode == 0, done.stderr
+        assert beat.schedules.show("close-17").schedule.next_at is not None
+    with Onebeat(f"sqlite:///{tmp_path / 'onebeat.db'}") as beat:
+        succeeded = sorted(run.id for run in runs_of(beat, "book-interest", RunState.SUCCEEDED))
+    there = sqlite3.connect(tmp_path / "onebeat.db")
+    booked = sorted(run for (run,) in there.execute("SELECT run FROM booked"))
+    orders = there.execute("SELECT number FROM orders").fetchall()
+    there.close()
+
+    assert booked == succeeded
+    assert orders == [(17,)]
 
 
 @pytest.mark.slow

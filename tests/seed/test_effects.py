@@ -110,7 +110,7 @@ def test_seed_23_a_body_that_fails_leaves_nothing_and_is_tried_again(home: Path)
         if run.attempt == 1:
             raise ValueError("after the effect")
 
-    lab = made(home, body, attempts=2, backoff=SECOND)
+    lab = made(home, body, attempts=2, backoff=SECOND, report_success=True)
     lab.step()
     assert effects(lab.store) == []
     lab.clock.advance(2 * SECOND)
@@ -118,6 +118,7 @@ def test_seed_23_a_body_that_fails_leaves_nothing_and_is_tried_again(home: Path)
 
     run = the_run(lab)
     assert (run.state, run.attempt, effects(lab.store)) == (RunState.SUCCEEDED, 2, [(run.id, run.token)])
+    assert kinds(lab) == ["attempt.failed", "run.succeeded"]
     lab.store.close()
 
 

@@ -86,6 +86,13 @@ assert_type(beat.runs.request("close-17", key="by-hand"), Run)
 assert_type(beat.runs.list(states=[RunState.FAILED, "timed_out"]), list[Run])
 assert_type(beat.runs.retry("close-17@20261121T000000Z").state, RunState)
 
+beat.declare("books", "0 9 * * *", "shop.mail:digest", transactional=True, timeout=9)
+using = beat.using(object())
+assert_type(using.schedules.put("close-18", once(in_=minutes(30)), "shop.orders:close").changed, bool)
+using.schedules.put("x", once(in_=hours(1)), "shop:x", if_exists="replace")  # type: ignore[arg-type]  # an edit
+assert_type(using.runs.request("close-17"), Run)
+using.committed()
+
 # --- asking ---------------------------------------------------------------------------------------------
 
 assert_type(beat.preview("digest", 5), list[datetime])

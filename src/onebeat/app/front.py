@@ -21,6 +21,7 @@ from onebeat.app.proof import Proof, Report
 from onebeat.app.runs import Runs
 from onebeat.app.schedules import Schedules
 from onebeat.app.targets import Targets
+from onebeat.app.using import Using
 from onebeat.core.definition import Options
 from onebeat.core.errors import InvalidInput, near_miss, shown
 from onebeat.core.messages import Hold, Share
@@ -250,6 +251,21 @@ class Onebeat:
     def release(self) -> Hold | None:
         """Let firing go on; return the hold that was in force, None where there was none."""
         return self._desk.store.hold(None, uuid4().hex)
+
+    # --- within a transaction of the caller's own ---
+
+    def using(self, connection: object) -> Using:
+        """Return what puts schedules and requests runs in the open transaction of a connection.
+
+        They are there when its owner commits, and gone with a rollback. The connection must lead to the
+        ledger's own database, by the driver of its URL, or by SQLAlchemy on it: docs/howto/commit-together.md
+
+        Raises:
+            InvalidInput: the connection is another database's or driver's, in autocommit, or its transaction
+                is above READ COMMITTED; or the ledger is in memory or on Redis.
+
+        """
+        return Using(self._desk, self._targets, connection)
 
     # --- asking ---
 

@@ -319,6 +319,9 @@ class Sharing(Store, Protocol):
         autocommit, or above READ COMMITTED.
         """
 
+    def committed(self) -> None:
+        """Tell those who wait, here and elsewhere, that the owner of a transaction has committed it."""
+
 
 # --- the engine's sockets ---------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ BODY = "onebeat"
 class SqlSharing(SqlPut):
     """What ``ports.Sharing`` asks for beside the verbs."""
 
+    _id: int | None = None
+
     @property
     def alone(self) -> bool:
         return self._dialect.alone
@@ -60,8 +62,16 @@ class SqlSharing(SqlPut):
             )
         return JoinedStore(joined, self)
 
+    def committed(self) -> None:
+        self._dialect.changed()
+
     def _own_id(self) -> int:
         """Return the number that tells this ledger from any other; give it one if it has none."""
+        if self._id is None:
+            self._id = self._named()
+        return self._id
+
+    def _named(self) -> int:
         known = self._dialect.read(_ledger_id)
         if known is None:
             wanted = uuid4().int >> 66
