@@ -14,15 +14,15 @@ from tests.store.test_migrations import STARTING
 
 from onebeat.core.codec import FORMAT
 from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreUnavailable
-from onebeat.core.messages import Answer, EventQuery
-from onebeat.core.model import Event
+from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish
+from onebeat.core.model import Event, Outcome, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store import migrations, upkeep
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
-from onebeat.testing.conformance_stage import HOUR, Book
+from onebeat.testing.conformance_stage import HOUR, MINUTE, Book
 
 BOTH = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
 LONG_S = 60.0
@@ -173,6 +173,79 @@ def test_no_reader_sees_an_event_before_one_with_a_smaller_id(
     for thread in threads:
         thread.join(LONG_S)
     assert [event.reason for event in other.events(EventQuery())] == ["first", "second"]
+
+
+def under_way(
+    store: SqlStore, work: Callable[[Session], object]
+) -> tuple[Callable[[], None], threading.Event]:
+    """Do something in a transaction of its own; return what commits it, and the event that it is done."""
+    done, commit = threading.Event(), threading.Event()
+
+    def slowly(session: Session) -> None:
+        work(session)
+        session.now()  # an answer: until then nothing need have been sent
+        done.set()
+        commit.wait(LONG_S)
+
+    thread = threading.Thread(target=store._dialect.write, args=(slowly,))
+    thread.start()
+
+    def committed() -> None:
+        commit.set()
+        thread.join(LONG_S)
+
+    return committed, done
+
+
+def limiting(played: Book) -> tuple[Edit, Finish]:
+    """Return the end of a run whose schedule has no limit, and the edit that puts one on it."""
+    played.create(overlap=Overlap.ALLOW)
+    run = played.running()
+    edit = played.change(played.row(), definition=played.definition(overlap=Overlap.QUEUE_ALL))
+    verdict = Done(state=RunState.SUCCEEDED)
+    return edit, Finish(run_id=run.id, token=run.token, outcome=Outcome.SUCCEEDED, verdict=verdict)
+
+
+def test_an_edit_that_puts_a_limit_waits_for_the_ends_under_way(played: Book, kind: str, url: str) -> None:
+    store = ledgers.opened_at(url, played.clock)
+    edit, end = limiting(played)
+    commit, done = under_way(store, lambda session: store._advance(session, [end]))
+    assert done.wait(LONG_S)
+
+    edited = threading.Thread(target=played.accept, args=(edit,))
+    edited.start()
+    until(lambda: ledgers.somebody_waits(kind, url))
+    assert played.row().version == edit.expected_version  # or an occurrence would be queued for nothing
+    commit()
+    edited.join(LONG_S)
+
+    ((row, load),) = played.store.owing(["a"])
+    assert (row.definition.policy.max_running, load.live) == (1, 0)
+    store.close()
+
+
+def test_an_end_that_waited_for_an_edit_holds_the_schedule_that_has_a_limit_now(
+    played: Book, kind: str, url: str
+) -> None:
+    editor, ender = (ledgers.opened_at(url, played.clock) for _ in range(2))
+    edit, end = limiting(played)
+    edited, written = under_way(editor, lambda session: editor._put(session, [edit]))
+    assert written.wait(LONG_S)
+    ended, done = under_way(ender, lambda session: ender._advance(session, [end]))
+    until(lambda: ledgers.somebody_waits(kind, url))
+
+    edited()
+    assert done.wait(LONG_S)
+    played.clock.advance(MINUTE)
+    row = played.row()
+    queued = played.decision(row, played.fired(row, played.now, RunState.WAITING))
+    assert played.settle(queued) == (False,)  # what it queued now, nobody would let in
+
+    ended()
+    assert played.settle(queued) == (True,)
+    assert set(played.states().values()) == {RunState.SUCCEEDED, RunState.READY}
+    for store in (editor, ender):
+        store.close()
 
 
 # --- connections that end ---------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from onebeat.store.rows import (
 )
 from onebeat.store.sql_put import REPLACED, refuse_twice
 from onebeat.store.sql_reader import NODES_ALIVE
-from onebeat.store.sql_runs import UNFINISHED_OF
+from onebeat.store.sql_runs import SCHEDULES_BY_ID, UNFINISHED_OF
 from onebeat.store.sql_sharing import SqlSharing
 
 # --- settle ---
@@ -51,7 +51,6 @@ SETTLED = BatchUpdate(
     "onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version",
     ", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(",")),
 )
-SCHEDULES_BY_ID = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY id"
 CURSOR_LOCKED = "SELECT name FROM onebeat_cursors WHERE name IN {keys} ORDER BY name"
 SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
 

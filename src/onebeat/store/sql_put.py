@@ -39,7 +39,7 @@ from onebeat.store.rows import (
     skips_text,
 )
 from onebeat.store.sql_purge import SqlPurge
-from onebeat.store.sql_runs import UNFINISHED_OF, WAITING_OF
+from onebeat.store.sql_runs import UNFINISHED_LOCKED, UNFINISHED_OF, WAITING_OF
 
 SCHEDULES_BY_NAME = "SELECT id FROM onebeat_schedules WHERE name IN {keys} ORDER BY id"
 EDITS_SEEN = f"""WITH wanted (id) AS (VALUES {{rows}})
@@ -159,6 +159,8 @@ class SqlPut(SqlPurge):
     ) -> dict[str, Schedule]:
         """Write edits that fit, and all that follows from them; return the rows as they are now, by edit."""
         changed = [(edit, rows[edit.after.name]) for edit in edits if edit.after.name in rows]
+        # Whose runs ends do not count until now: those ends under way are waited for. See _opened.
+        session.lock(UNFINISHED_LOCKED, sorted(row.id for edit, row in changed if _limits(edit, row)))
         kept = self._kept_definitions(session, changed)
         self._settle_old(session, changed, kept, now)
         lanes = self._lanes(session, (edit.after.definition.target for edit in edits))
@@ -315,6 +317,11 @@ def refuse_twice(keys: Sequence[int | str]) -> None:
     """Raise ValueError for a batch that holds one schedule twice."""
     if len(set(keys)) < len(keys):
         raise ValueError("a batch holds one schedule twice: put them into two batches")
+
+
+def _limits(edit: Edit, row: Schedule) -> bool:
+    """Return whether an edit puts a limit on a schedule that had none."""
+    return edit.after.definition.policy.limited and not row.definition.policy.limited
 
 
 def _put_event(edit: Edit, row: Schedule | None, after: Schedule, now: datetime) -> Event:

@@ -69,6 +69,10 @@ EVENTS_ADDED = f"INSERT INTO onebeat_events ({EVENT_COLUMNS}) VALUES {{rows}}"
 QUEUED = """WITH wanted (schedule_id) AS (VALUES {rows})
     SELECT w.schedule_id FROM wanted AS w WHERE EXISTS
     (SELECT 1 FROM onebeat_runs AS r WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting')"""
+OPENED = """WITH wanted (schedule_id) AS (VALUES {rows})
+    SELECT w.schedule_id FROM wanted AS w JOIN onebeat_schedules AS s ON s.id = w.schedule_id
+    WHERE s.max_running IS NOT NULL OR EXISTS
+    (SELECT 1 FROM onebeat_runs AS r WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting')"""
 FIRST_WAITING = """SELECT seq, id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
     ORDER BY due_at, id LIMIT ?"""
 SLOTS = """SELECT max_running,
@@ -77,6 +81,7 @@ SLOTS = """SELECT max_running,
 PROMOTED = BatchUpdate(
     "onebeat_runs", "m (seq)", {"state": "'ready'", "slot": "'live'"}, "onebeat_runs.seq = m.seq"
 )
+SCHEDULES_BY_ID = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY id"
 LIMITED_LOCKED = """SELECT id FROM onebeat_schedules WHERE max_running IS NOT NULL
     AND id IN (SELECT schedule_id FROM onebeat_runs WHERE id IN {keys}) ORDER BY id"""
 RUNS_LOCKED = "SELECT seq FROM onebeat_runs WHERE id IN {keys} ORDER BY id"
@@ -194,6 +199,19 @@ class SqlRuns(SqlClaims):
         wanted = [(schedule_id,) for schedule_id in sorted(set(schedule_ids))]
         return {row[0] for row in session.batch(QUEUED, wanted)}
 
+    def _opened(self, session: Session, freed: set[int], locked: set[int]) -> set[int]:
+        """Return those of the schedules that have waiting runs, for which there may be a slot now.
+
+        ``locked`` are those that had a limit, and so a lock, before the runs were locked. An edit may have
+        put a limit on another one since. It takes these runs too: either it waits for us and counts them
+        ended, or we waited for it, and see its limit here.
+        """
+        if not session.alone:
+            late = [row[0] for row in session.batch(OPENED, [(each,) for each in sorted(freed - locked)])]
+            session.lock(SCHEDULES_BY_ID, sorted(late))
+            freed = freed & locked.union(late)
+        return self._queued(session, freed)
+
     def _write_back(self, session: Session, moves: Iterable[tuple[int, Run, Run]]) -> None:
         """Write runs that changed: row number, before, after. A run that its holder keeps touches less."""
         held, others = [], []
@@ -215,14 +233,15 @@ class SqlRuns(SqlClaims):
         return self._write(lambda session: self._advance(session, transitions))
 
     def _advance(self, session: Session, transitions: Sequence[AnyTransition]) -> list[Advanced]:
-        if frees := [step.run_id for step in transitions if not isinstance(step, Start | Renew)]:
-            session.lock(LIMITED_LOCKED, frees)
+        frees = [step.run_id for step in transitions if not isinstance(step, Start | Renew)]
+        limited = session.lock(LIMITED_LOCKED, frees)
         session.lock(RUNS_LOCKED, [step.run_id for step in transitions])
         now = session.now()
-        answers = self._hold_on(session, transitions, now)
+        locked = {row[0] for row in limited}
+        answers = self._hold_on(session, transitions, now, locked)
         rest = [index for index in range(len(transitions)) if index not in answers]
         if rest:
-            moved_on = self._move(session, [transitions[index] for index in rest], now)
+            moved_on = self._move(session, [transitions[index] for index in rest], now, locked)
             answers.update(zip(rest, moved_on, strict=True))
         told = [answers[index] for index in range(len(transitions))]
         accepted = (
@@ -232,7 +251,11 @@ class SqlRuns(SqlClaims):
         return told
 
     def _hold_on(
-        self, session: Session, transitions: Sequence[AnyTransition], now: datetime
+        self,
+        session: Session,
+        transitions: Sequence[AnyTransition],
+        now: datetime,
+        locked: set[int],
     ) -> dict[int, Advanced]:
         """Make what holders do all day without reading first: starts, renewals and ends that are plain.
 
@@ -267,14 +290,20 @@ class SqlRuns(SqlClaims):
         taken += session.batch(ENDED_AT, ends, (at,)) if ends else []
         if ends:
             freed = {schedule_id for _, _, schedule_id in taken}
-            for schedule_id in self._queued(session, freed):
+            for schedule_id in self._opened(session, freed, locked):
                 self._promote(session, schedule_id)
         return {
             places[run_id]: replace(hoped[run_id], cancel_requested=True) if flagged else hoped[run_id]
             for run_id, flagged, _ in taken
         }
 
-    def _move(self, session: Session, transitions: Sequence[AnyTransition], now: datetime) -> list[Advanced]:
+    def _move(
+        self,
+        session: Session,
+        transitions: Sequence[AnyTransition],
+        now: datetime,
+        locked: set[int],
+    ) -> list[Advanced]:
         """Read runs, make their transitions one after the other by moves.py, and write them back."""
         wanted = [(run_id,) for run_id in sorted({step.run_id for step in transitions})]
         seqs: dict[str, int] = {}
@@ -282,7 +311,9 @@ class SqlRuns(SqlClaims):
         for row in session.batch(RUNS_NAMED, wanted):
             seqs[row[0]], runs[row[0]] = row[RUN_SEQ], self._run(session, row)
         written = dict(runs)  # as the rows have it
-        queued = self._queued(session, (run.schedule_id for run in runs.values()))
+        freeing = [step.run_id for step in transitions if not isinstance(step, Start | Renew)]
+        freed = {runs[run_id].schedule_id for run_id in freeing if run_id in runs}
+        queued = self._opened(session, freed, locked)
         guarded = any(isinstance(step, Guard) for step in transitions)
         token = self._next_token(session, now) if guarded else 0
         answers: list[Advanced] = []

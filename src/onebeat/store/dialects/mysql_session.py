@@ -6,7 +6,7 @@ travel as one JSON document, which JSON_TABLE makes a table of; new ones as lite
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -65,9 +65,8 @@ class MysqlSession:
             cursor.execute(_spoken(sql), args)
             return int(cursor.lastrowid)
 
-    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
-        if keys:
-            self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE")
+    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
+        return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE") if keys else ()
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
         return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE SKIP LOCKED") if keys else []

@@ -4,7 +4,7 @@ Statements are sent in a pipeline: one whose rows nobody waits for travels with 
 as arrays, one for each column, in one statement whatever their length.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Protocol
@@ -66,9 +66,8 @@ class PostgresSession:
     def insert(self, sql: str, args: Sequence[Cell]) -> int:
         return int(self.rows(f"{sql} RETURNING id", args)[0][0])
 
-    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
-        if keys:
-            self._sent(_among(sql, _kind(keys), LOCKED), [_array(keys)])
+    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
+        return self._sent(_among(sql, _kind(keys), LOCKED), [_array(keys)]) if keys else ()
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
         if not keys:

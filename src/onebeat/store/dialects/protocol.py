@@ -8,7 +8,7 @@ that other databases say otherwise know their own parts: BatchUpdate, BatchDelet
 more. Where transactions write side by side, ``lock``, ``free`` and ``gate`` are what keeps them apart.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
@@ -97,11 +97,12 @@ class Session(Protocol):
     def insert(self, sql: str, args: Sequence[Cell]) -> int:
         """Add one row; return the ``id`` that it was given."""
 
-    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
+    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
         """Hold the rows of a SELECT until the transaction ends; wait for those that another one holds.
 
         The keys stand where it says ``{keys}``. The SELECT names one table, and orders by its id: whoever
-        locks in another order deadlocks. What was read before may be old; read it again.
+        locks in another order deadlocks. What was read before may be old; read it again. Returns the rows,
+        to be read once and not before the next statement is answered; none where nobody writes beside it.
         """
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:

@@ -1,6 +1,6 @@
 """One open transaction on one SQLite connection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -48,8 +48,9 @@ class SqliteSession:
         self._db.execute(sql, args)
         return self._db.last_insert_rowid()
 
-    def lock(self, sql: str, keys: Sequence[Cell]) -> None:
+    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
         """Do nothing: whoever writes holds the whole file."""
+        return ()
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
         return self.rows(sql.replace("{keys}", f"({','.join('?' * len(keys))})"), keys)
