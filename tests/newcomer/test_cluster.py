@@ -26,7 +26,7 @@ from tests.servers.running import SERVERS
 from onebeat import Onebeat, call, interval
 
 TOP = Path(__file__).resolve().parents[2]
-LINES_MIN = 60
+LINES_MIN = 40
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -57,7 +57,7 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.server("postgres")
 def test_a_cluster_stands_a_killed_node_and_the_end_is_in_order(tmp_path: Path) -> None:
     said, pids = "", {}
-    with started(tmp_path, "--seconds", "6", "--lease", "2") as cluster:
+    with started(tmp_path, "--seconds", "6", "--lease", "2", "--schedules", "80") as cluster:
         assert cluster.stdout is not None
         for line in cluster.stdout:
             said += line
