@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from tests.servers import binaries
 from tests.servers.running import SERVERS
 
-from onebeat.core.errors import StoreError
+from onebeat.core.errors import StoreError, StoreUnavailable
 from onebeat.store.redis.address import address_of
 from onebeat.store.redis.opening import erase_ledger
 from onebeat.store.redis.server import Server
@@ -69,10 +70,20 @@ class Own:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            self.ask("PING")  # tries until it answers
+            while not self._loaded():
+                threading.Event().wait(0.02)  # it tells nobody when it has read what it had
         except StoreError as error:
             self.kill()
             raise RuntimeError((self.folder / "log").read_text(errors="replace")) from error
+
+    def _loaded(self) -> bool:
+        try:
+            self.ask("PING")  # tries until it answers
+        except StoreUnavailable as error:
+            if "loading" not in str(error):
+                raise
+            return False
+        return True
 
     def ask(self, *command: str) -> Any:
         """Send one command on a connection of its own."""

@@ -18,6 +18,7 @@ from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish
 from onebeat.core.model import Event, Outcome, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store import migrations, upkeep
+from onebeat.store.dialects import postgres_driver
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
 from onebeat.store.sql import SqlStore
@@ -387,6 +388,18 @@ def test_a_text_with_a_nul_in_it_is_kept(opened: Callable[[], SqlStore]) -> None
 def test_a_url_that_cannot_be_meant_is_refused(url: str, what: str) -> None:
     with pytest.raises(InvalidInput, match=what):
         open_store(url, SystemClock())
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://ada:secret@one:1,two:2/beats", "postgresql://one:1,two:2/beats"),
+        ("postgresql://one,two/beats?password=secret", "postgresql://one:5432,two:5432/beats"),
+        ("postgresql:///beats", "postgresql://localhost:5432/beats"),
+    ],
+)
+def test_the_servers_that_a_url_leads_to_are_named_without_its_password(url: str, place: str) -> None:
+    assert postgres_driver.hidden(url) == place
 
 
 @pytest.mark.parametrize(("library", "url"), [("psycopg", "postgresql://h/d"), ("pymysql", "mysql://h/d")])

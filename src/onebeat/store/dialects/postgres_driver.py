@@ -109,8 +109,12 @@ def hidden(url: str) -> str:
         parts = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as error:
         raise StoreError(f"libpq does not understand the URL: {error}") from error
-    host = parts.get("host") or parts.get("hostaddr") or "localhost"
-    return f"postgresql://{host}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    hosts = str(parts.get("host") or parts.get("hostaddr") or "localhost").split(",")
+    ports = str(parts.get("port") or 5432).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)  # as libpq takes it: one port is for all
+    places = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
+    return f"postgresql://{places}/{parts.get('dbname', '')}"
 
 
 def in_our_words(error: psycopg.Error, place: str) -> Exception:

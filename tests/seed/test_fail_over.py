@@ -1,0 +1,111 @@
+"""Row 26: the server dies for good, and its replica takes over, with whatever it had by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.fleet.fleet import Fleet
+from tests.servers.pairs import PAIRS, Pair, until
+
+from onebeat.core.model import RunState
+
+pytestmark = [pytest.mark.slow, pytest.mark.of_servers]
+
+
+def on(*kinds: str, long: tuple[str, ...] = ()) -> list[object]:
+    """Name servers; those that are ``long`` are left to `make test-long`."""
+    return [
+        pytest.param(kind, marks=[pytest.mark.server(kind), *([pytest.mark.long] if kind in long else [])])
+        for kind in kinds
+    ]
+
+
+@pytest.fixture
+def pairs() -> Iterator[Callable[..., Pair]]:
+    """Give what makes a pair of servers; none of them is left behind."""
+    made: list[Pair] = []
+
+    def one_more(kind: str, *, in_step: bool = False, delay_s: float = 0.0) -> Pair:
+        made.append(PAIRS[kind](in_step=in_step, delay_s=delay_s))
+        return made[-1]
+
+    yield one_more
+    for pair in made:
+        pair.close()
+
+
+@pytest.fixture
+def fleets(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
+    made: list[Fleet] = []
+
+    def one_more(url: str) -> Fleet:
+        made.append(Fleet(url, tmp_path))
+        return made[-1]
+
+    yield one_more
+    for fleet in made:
+        fleet.close()
+
+
+@pytest.mark.parametrize("kind", on("postgres", "mariadb", "redis", long=("mariadb",)))
+def test_seed_26_after_a_fail_over_only_what_had_not_been_replicated_fires_again(
+    kind: str, pairs: Callable[..., Pair], fleets: Callable[[str], Fleet]
+) -> None:
+    pair = pairs(kind)
+    fleet = fleets(pair.url(pair.nodes.port))
+    fleet.put(4)
+    fleet.start(2, lease=2)
+    fleet.until_fired(2)
+    until(pair.caught_up)
+    pair.wire.cut()  # from here on the replica knows nothing more
+    fleet.until_fired(2)
+    fleet.beat.schedules.put("acknowledged-and-lost", "0 0 1 1 *", "tests.fleet.node:effect")
+
+    pair.nodes.cut()
+    pair.kill()
+    known = pair.done()
+    pair.promote()
+    before = {each.run_id for each in fleet.effects()}
+    pair.nodes.mend(pair.replica_port)
+    fleet.until(lambda: fleet.doubled() >= before - known)
+    fleet.until_fired(2)
+    fleet.rest()
+
+    report = fleet.beat.audit()
+    assert (report.right, report.gaps, report.extras, report.owed) == (True, 0, 0, 0)
+    assert {run.state for run in fleet.runs()} == {RunState.SUCCEEDED}
+    assert {run.id for run in fleet.runs()} == {each.run_id for each in fleet.effects()}
+    # Doubled in the world, under the same id, is what was done and not replicated; and nothing else.
+    assert len(before - known) >= 2 * 4
+    assert fleet.doubled() == before - known
+    # A token of the second life is larger than each of the first: what it fences stays fenced.
+    tokens: dict[str, list[int]] = {}
+    for each in fleet.effects():
+        tokens.setdefault(each.run_id, []).append(each.token)
+    assert all(told == sorted(set(told)) for told in tokens.values())
+    assert [row.name for row in fleet.beat.schedules.list()] == fleet.names
+
+
+@pytest.mark.parametrize("kind", on("postgres", "mariadb", long=("mariadb",)))
+def test_seed_26_where_the_replica_is_synchronous_a_fail_over_loses_and_doubles_nothing(
+    kind: str, pairs: Callable[..., Pair], fleets: Callable[[str], Fleet]
+) -> None:
+    pair = pairs(kind, in_step=True)
+    fleet = fleets(pair.url_of_both())
+    fleet.put(4)
+    fleet.start(2)
+    fleet.until_fired(3)
+    fleet.beat.schedules.put("acknowledged", "0 0 1 1 *", "tests.fleet.node:effect")
+
+    pair.kill()  # in the middle of whatever it does
+    pair.nodes.cut()
+    pair.promote()
+    pair.nodes.mend(pair.replica_port)
+    fleet.until_fired(2)
+    fleet.rest()
+
+    fleet.prove()
+    assert fleet.doubled() == set()
+    assert [row.name for row in fleet.beat.schedules.list()] == ["acknowledged", *fleet.names]
