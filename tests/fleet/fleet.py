@@ -20,7 +20,7 @@ from onebeat.engine.clock import SystemClock
 
 TOP = Path(__file__).resolve().parents[2]
 BODY = "tests.fleet.node:effect"
-PATIENCE = timedelta(seconds=120)
+PATIENCE = timedelta(minutes=10)
 LOOK = timedelta(seconds=0.2)
 EVERYTHING = 1_000_000
 

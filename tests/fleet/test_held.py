@@ -14,7 +14,7 @@ from onebeat.core.messages import RunQuery
 from onebeat.core.model import Run
 from onebeat.engine.clock import SystemClock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 BOTH = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
 MANY = 4

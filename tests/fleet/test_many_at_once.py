@@ -21,7 +21,7 @@ from onebeat.core.model import Outcome, Policy, Target, TriggerSpec
 from onebeat.engine.clock import SystemClock
 from onebeat.testing.clock import NOON, VirtualClock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 FEW, MANY = 6, 50
 

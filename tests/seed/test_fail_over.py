@@ -11,7 +11,7 @@ from tests.servers.pairs import PAIRS, Pair, until
 
 from onebeat.core.model import RunState
 
-pytestmark = [pytest.mark.slow, pytest.mark.of_servers]
+pytestmark = [pytest.mark.slow, pytest.mark.of_servers, pytest.mark.timeout(1200)]
 
 
 def on(*kinds: str, long: tuple[str, ...] = ()) -> list[object]:

@@ -9,7 +9,7 @@ from tests.fleet.chaos import Chaos
 from tests.fleet.fleet import Fleet
 from tests.servers import ledgers, redis
 
-pytestmark = [pytest.mark.slow, pytest.mark.of_servers]
+pytestmark = [pytest.mark.slow, pytest.mark.of_servers, pytest.mark.timeout(1200)]
 
 FEW, MANY = 4, 20
 
