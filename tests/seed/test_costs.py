@@ -80,7 +80,7 @@ def test_seed_41_settling_and_claiming_a_thousand_waits_for_the_disk_once_each(
         assert (sum(won), meter.transactions) == (size, WRITTEN)
         meter.reset()
         runs = claimed(store, 10_000)
-        assert (len(runs), meter.transactions) == (size, LOOKED + WRITTEN)
+        assert (len(runs), meter.transactions) == (size, 2 * LOOKED + WRITTEN)
         counts[size] = (len(settling), len(meter.statements))
     store.close()
 

@@ -20,7 +20,7 @@ from onebeat.core.model import (
     Node,
     micros,
 )
-from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, Session
+from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, Row, Session
 from onebeat.store.handshake import strange
 from onebeat.store.rows import (
     NODE_COLUMNS,
@@ -40,17 +40,23 @@ from onebeat.store.sql_sharing import SqlSharing
 # --- settle ---
 
 FIRED_UNDER = "id, name, number, definition_id, target_id, priority"
+_SETTLED = {
+    "version": "onebeat_schedules.version + 1",
+    "settled_until": "d.settled_until",
+    "next_at": "d.next_at",
+}
+_SETTLING = "d (id, version, settled_until, next_at)"
+_UNCHANGED = "onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version"
 SETTLED = BatchUpdate(
     "onebeat_schedules",
-    "d (id, version, settled_until, next_at)",
-    {
-        "version": "onebeat_schedules.version + 1",
-        "settled_until": "d.settled_until",
-        "next_at": "d.next_at",
-    },
-    "onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version",
+    _SETTLING,
+    _SETTLED,
+    _UNCHANGED,
     ", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(",")),
 )
+SETTLED_HELD = BatchUpdate("onebeat_schedules", _SETTLING, _SETTLED, _UNCHANGED)
+GONE = (None,)
+UNDER_FREE = f"SELECT {FIRED_UNDER}, version FROM onebeat_schedules WHERE id IN {{keys}} ORDER BY id"
 CURSOR_LOCKED = "SELECT name FROM onebeat_cursors WHERE name IN {keys} ORDER BY name"
 SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
 
@@ -117,14 +123,7 @@ class SqlStore(SqlSharing):
             return Settled(early_by=now - clock)
         if self._held(session) is not None:
             return Settled(held=True)
-        free = self._free(session, [each.schedule_id for each in decisions])
-        standing = self._standing(session, [each.settlements for each in decisions])
-        wanted = [
-            (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
-            for each, stands in zip(decisions, standing, strict=True)
-            if stands and each.schedule_id in free
-        ]
-        winners = {row[0]: row for row in session.batch(SETTLED, wanted)}
+        winners = self._win(session, decisions)
         won = tuple(each.schedule_id in winners for each in decisions)
         for decision in decisions:
             if decision.schedule_id in winners:
@@ -139,11 +138,27 @@ class SqlStore(SqlSharing):
             self._promote(session, schedule_id)
         return Settled(won=won)
 
-    def _free(self, session: Session, schedule_ids: Sequence[int]) -> set[int]:
-        """Return which rows nobody else holds, and hold them."""
-        if session.alone:
-            return set(schedule_ids)
-        return {row[0] for row in session.free(SCHEDULES_BY_ID, schedule_ids)}
+    def _win(self, session: Session, decisions: Sequence[Decision]) -> dict[int, Row]:
+        """Move the marks of rows that are as they were read; return what those fire under, by id.
+
+        Rows that somebody else holds are passed over. Those that nobody does are held from here, so they can
+        be compared before they are written, and nobody has to wait for what the writing says.
+        """
+        held: dict[int, Row] | None = None
+        if not session.alone:
+            held = {row[0]: row for row in session.free(UNDER_FREE, [each.schedule_id for each in decisions])}
+        standing = self._standing(session, [each.settlements for each in decisions])
+        marks = [
+            (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
+            for each, stands in zip(decisions, standing, strict=True)
+            if stands and (held is None or held.get(each.schedule_id, GONE)[-1] == each.version)
+        ]
+        if held is None:
+            winners = {row[0]: row for row in session.batch(SETTLED, marks)}
+        else:
+            session.batch(SETTLED_HELD, marks)
+            winners = {mark[0]: held[mark[0]][:-1] for mark in marks}
+        return winners
 
     # --- requests, and the rest ---
 

@@ -15,7 +15,7 @@ from onebeat.store.dialects.protocol import FENCE, BatchUpdate, Row, Session
 from onebeat.store.moves import leased
 from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
 from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_SEQ
-from onebeat.store.sql_reader import SqlReader, ready_targets
+from onebeat.store.sql_reader import READY_TARGET, SqlReader, ready_targets
 
 DEFINITIONS_KEPT = 8192
 
@@ -62,7 +62,7 @@ class SqlClaims(SqlReader):
         def anything(session: Session) -> bool:
             return next(self._candidates(session, claim, micros(session.now()), 1), None) is not None
 
-        if not self._read(anything):
+        if not self._dialect.look(READY_TARGET, (0,)) or not self._read(anything):
             return []
         return self._dialect.write(lambda session: self._claim(session, claim))
 

@@ -94,6 +94,8 @@ DUE_ROWS = """SELECT s.id, s.name, s.incarnation, s.version, s.settled_until, s.
         (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END
     FROM onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?"""
+HELD_OR_NEXT = """SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
+    FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{} ORDER BY s.next_at LIMIT 1)"""
 DUE_NEXT = """SELECT next_at FROM onebeat_schedules AS s
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at > ?"""
 SHARED = " AND s.shard % ? = ?"
@@ -137,10 +139,15 @@ FIRST_MARK = "SELECT boundary_at FROM onebeat_changes WHERE schedule_id = ? ORDE
 
 NODES = f"SELECT {NODE_COLUMNS} FROM onebeat_nodes ORDER BY seen_at DESC"
 NODES_ALIVE = f"SELECT {NODE_COLUMNS} FROM onebeat_nodes WHERE alive_until > ?"
-TARGETS_SCHEDULED = f"""SELECT t.id FROM onebeat_targets AS t WHERE EXISTS
-    (SELECT 1 FROM onebeat_schedules AS s WHERE s.target_id = t.id AND s.dormant < {DELETED})"""
-TARGETS_UNFINISHED = """SELECT DISTINCT target_id FROM onebeat_runs
+TARGETS_UNFINISHED = """SELECT target_id FROM onebeat_runs
     WHERE state <> 'ready' AND state IN ('waiting', 'running', 'sent', 'parked')"""
+TARGETS_WANTED = f"""SELECT t."key" FROM onebeat_targets AS t WHERE EXISTS
+    (SELECT 1 FROM onebeat_schedules AS s WHERE s.target_id = t.id AND s.dormant < {DELETED})
+    OR t.id IN ({TARGETS_UNFINISHED})
+    OR EXISTS (SELECT 1 FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = t.id)"""
+PARKED_OR_READY = """SELECT
+    (SELECT target_id FROM onebeat_runs WHERE state = 'parked' AND target_id > 0 LIMIT 1),
+    (SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id > 0 LIMIT 1)"""
 READY_TARGET = """SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id >= ?
     ORDER BY target_id LIMIT 1"""
 READY_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ?"
@@ -235,7 +242,12 @@ class SqlReader:
 
     def due(self, now: datetime, limit: int, share: Share | None = None) -> Due:
         at = micros(now)
-        shared, args = ("", (at,)) if share is None else (SHARED, (at, share.of, share.index))
+        shared, mine = ("", ()) if share is None else (SHARED, (share.of, share.index))
+        args = (at, *mine)
+        # Looked first, in one statement: mostly nothing is due, and an idle node shall cost next to nothing.
+        ((held, first),) = self._dialect.look(HELD_OR_NEXT.format(shared), mine)
+        if held is not None or first is None or first > at:
+            return Due(next_at=None if held is not None or first is None else instant_of(first))
 
         def work(session: Session) -> Due:
             if self._held(session) is not None:
@@ -274,11 +286,8 @@ class SqlReader:
         )
 
     def broken(self, limit: int) -> list[tuple[str, str]]:
-        def work(session: Session) -> list[tuple[str, str]]:
-            looked_at = (schedule_of(row) for row in session.rows(SOONEST, (limit + LOOKED_AT,)))
-            return list(islice(((row.name, wrong) for row, wrong in looked_at if wrong), limit))
-
-        return self._read(work)
+        looked_at = (schedule_of(row) for row in self._dialect.look(SOONEST, (limit + LOOKED_AT,)))
+        return list(islice(((row.name, wrong) for row, wrong in looked_at if wrong), limit))
 
     # --- runs ---
 
@@ -318,11 +327,18 @@ class SqlReader:
         if query.states == ():
             return []
 
+        # State by state, each the newest first, so that a rare state is found without a scan.
+        wheres = [" AND ".join([*conditions, condition]) for condition in in_states]
+        if query.tag is None:
+            each = [f"SELECT * FROM ({RUNS_WHERE.format(where)} LIMIT ?) AS q" for where in wheres]
+            rows = self._dialect.look(" UNION ALL ".join(each), [*args, query.limit] * len(wheres))
+            rows.sort(key=lambda row: -row[RUN_SEQ])
+            rows = rows[: query.limit]
+            return self._read(lambda session: [self._run(session, row) for row in rows]) if rows else []
+
         def work(session: Session) -> list[Run]:
-            # State by state, each the newest first, so that a rare state is found without a scan.
             found: list[tuple[int, Run]] = []
-            for condition in in_states:
-                where = " AND ".join([*conditions, condition])
+            for where in wheres:
                 rows = session.each(RUNS_WHERE.format(where), args, query.limit)
                 wanted = (row for row in rows if query.tag is None or query.tag in tags_of(row[-1]))
                 found += [(row[RUN_SEQ], self._run(session, row)) for row in islice(wanted, query.limit)]
@@ -390,19 +406,15 @@ class SqlReader:
     # --- nodes and the whole ---
 
     def nodes(self) -> list[Node]:
-        return [node_of(row) for row in self._read(lambda session: session.rows(NODES))]
+        return [node_of(row) for row in self._dialect.look(NODES)]
 
     def targets(self) -> list[str]:
-        def work(session: Session) -> set[str]:
-            self._learn_targets(session)
-            wanted = {row[0] for row in session.rows(TARGETS_SCHEDULED)}
-            wanted.update(row[0] for row in session.rows(TARGETS_UNFINISHED))
-            wanted.update(ready_targets(session, sorted(self._targets)))
-            return {self._targets[target_id][1] for target_id in wanted if target_id in self._targets}
-
-        return sorted(self._read(work))
+        return sorted({row[0] for row in self._dialect.look(TARGETS_WANTED)})
 
     def strays(self, now: datetime, limit: int) -> list[Stray]:
+        if self._dialect.look(PARKED_OR_READY) == [(None, None)]:
+            return []
+
         def work(session: Session) -> list[Stray]:
             alive = [node_of(row) for row in session.rows(NODES_ALIVE, (micros(now),))]
             known = {target for node in alive for target in node.targets}

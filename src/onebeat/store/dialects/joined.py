@@ -5,13 +5,13 @@ again after an error, for what went before in the transaction would be missing.
 docs/design/009-one-transaction.md
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import NoReturn
 
 from onebeat.core.errors import OnebeatError
-from onebeat.store.dialects.protocol import Dialect, Joint, Session, T
+from onebeat.store.dialects.protocol import Cell, Dialect, Joint, Row, Session, T
 
 VERB = "onebeat_verb"
 
@@ -43,6 +43,9 @@ class Joined:
 
     def read(self, work: Callable[[Session], T]) -> T:
         return self.write(work)  # a read that fails must not spoil the transaction either
+
+    def look(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        return self.read(lambda session: session.rows(sql, args))
 
     def changed(self) -> None:
         """Say nothing: nothing is committed yet, and it may never be."""

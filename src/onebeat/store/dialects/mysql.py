@@ -5,20 +5,21 @@ server's. Nobody is woken from elsewhere: a node looks four times a second. docs
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 
 from onebeat.core.errors import OnebeatError, StoreUnavailable, StoreUnsafe
+from onebeat.core.model import from_micros
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import mysql_driver as driver
 from onebeat.store.dialects.borrowing import refuse_isolation
 from onebeat.store.dialects.mysql_driver import Connection
 from onebeat.store.dialects.mysql_joint import MysqlJoint
-from onebeat.store.dialects.mysql_session import MysqlSession, ReadingSession
+from onebeat.store.dialects.mysql_session import CLOCK, MysqlSession, ReadingSession
 from onebeat.store.dialects.pool import Pool
-from onebeat.store.dialects.protocol import Joint, Row, Session, T
+from onebeat.store.dialects.protocol import Cell, Joint, Row, Session, T
 from onebeat.store.dialects.repeating import repeated
 from onebeat.store.waking import ServerClock, Waiting
 
@@ -96,7 +97,7 @@ class Mysql:
     def now(self) -> datetime:
         if self._given is not None:
             return self._given()
-        return self._clock.measured(lambda: self.read(lambda session: session.now()))
+        return self._clock.measured(lambda: from_micros(self.look(CLOCK)[0][0]))
 
     # --- transactions ---
 
@@ -105,6 +106,13 @@ class Mysql:
 
     def read(self, work: Callable[[Session], T]) -> T:
         return self._repeated(self._readers, READING, ReadingSession, work)
+
+    def look(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        def ask() -> list[Row]:
+            with self._lent(self._readers) as db:
+                return ReadingSession(db).rows(sql, args)
+
+        return repeated(ask, self._place, self._readers.forget)
 
     def _repeated(
         self, pool: Pool[Connection], begin: str, kind: type[MysqlSession], work: Callable[[Session], T]
@@ -163,7 +171,7 @@ class Mysql:
     def _look(self) -> bool:
         """Return whether runs, changes or events were added since the last look."""
         try:
-            newest = self.read(lambda session: session.rows(NEWEST)[0])
+            newest = self.look(NEWEST)[0]
         except OnebeatError:
             return False  # whoever works next meets the error
         before, self._newest = self._newest, newest

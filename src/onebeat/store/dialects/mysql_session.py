@@ -98,7 +98,7 @@ class MysqlSession:
         if isinstance(sql, BatchDelete):
             return self._delete(sql, [row[0] for row in rows])
         if sql.startswith("INSERT"):
-            literals = ",".join(f"({','.join(map(self._literal, row))})" for row in rows)
+            literals = ",".join([f"({','.join(map(self._literal, row))})" for row in rows])
             return self.rows(sql.replace("{rows}", literals))
         columns = [f"c{number}" for number in range(len(rows[0]))]
         return self.rows(sql.replace("VALUES {rows}", f"SELECT * FROM {self._table(rows, columns)} AS j"))
@@ -139,9 +139,9 @@ class MysqlSession:
         return f"JSON_TABLE({self._literal(_json(rows).decode())}, '$[*]' COLUMNS ({paths}))"
 
     def _literal(self, cell: Cell) -> str:
-        if isinstance(cell, str):
-            return str(self._db.escape(cell))
-        return "NULL" if cell is None else str(cell)
+        if cell is None:
+            return "NULL"
+        return str(self._db.escape(cell)) if isinstance(cell, str) else str(cell)
 
 
 class ReadingSession(MysqlSession):

@@ -5,21 +5,22 @@ server's. Isolation, locks, pool, wake-ups and what dies where: docs/design/005-
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from onebeat.core.errors import InvalidInput, OnebeatError, StoreUnavailable, StoreUnsafe, shown
+from onebeat.core.model import from_micros
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import postgres_driver as driver
 from onebeat.store.dialects.borrowing import refuse_isolation
 from onebeat.store.dialects.pool import Pool
 from onebeat.store.dialects.postgres_driver import Connection
 from onebeat.store.dialects.postgres_joint import PostgresJoint
-from onebeat.store.dialects.postgres_session import PostgresSession, ReadingSession
+from onebeat.store.dialects.postgres_session import CLOCK, PostgresSession, ReadingSession
 from onebeat.store.dialects.postgres_waking import Listener
-from onebeat.store.dialects.protocol import Joint, Session, T
+from onebeat.store.dialects.protocol import Cell, Joint, Row, Session, T
 from onebeat.store.dialects.repeating import repeated
 from onebeat.store.waking import ServerClock, Waiting
 
@@ -102,7 +103,7 @@ class Postgres:
     def now(self) -> datetime:
         if self._given is not None:
             return self._given()
-        return self._clock.measured(lambda: self.read(lambda session: session.now()))
+        return self._clock.measured(lambda: from_micros(self.look(CLOCK)[0][0]))
 
     # --- transactions ---
 
@@ -111,6 +112,13 @@ class Postgres:
 
     def read(self, work: Callable[[Session], T]) -> T:
         return self._transacted(READING, ReadingSession, work)
+
+    def look(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        def ask() -> list[Row]:
+            with self._lent() as db:
+                return ReadingSession(db, self._gates).rows(sql, args)
+
+        return repeated(ask, self._place, self._pool.forget)
 
     def _transacted(self, begin: bytes, kind: type[PostgresSession], work: Callable[[Session], T]) -> T:
         def transact() -> T:

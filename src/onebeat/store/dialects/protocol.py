@@ -179,6 +179,9 @@ class Dialect(Protocol):
         plainly of another database.
         """
 
+    def look(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        """Return the rows of one SELECT: a picture by itself, for which no transaction is begun."""
+
     def changed(self) -> None:
         """Tell those who wait, here and elsewhere, that something was committed."""
 

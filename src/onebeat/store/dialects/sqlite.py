@@ -5,7 +5,7 @@ waits for nobody. Locking, journal, clock, kernel and fork: docs/design/002-sqli
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from onebeat.core.model import from_micros, instant_text, micros
 from onebeat.core.ports import Clock
 from onebeat.store.dialects import sqlite_connections, sqlite_file
 from onebeat.store.dialects.borrowing import of_the_driver, refuse, refuse_autocommit
-from onebeat.store.dialects.protocol import Joint, Session, T
+from onebeat.store.dialects.protocol import Cell, Joint, Row, Session, T
 from onebeat.store.dialects.sqlite_connections import Connections
 from onebeat.store.dialects.sqlite_joint import SqliteJoint
 from onebeat.store.dialects.sqlite_session import SqliteSession
@@ -81,6 +81,9 @@ class Sqlite:
                 return _transact(db, "BEGIN", SqliteSession(db, self._clock), work)
 
         return self._repeated(transact)
+
+    def look(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        return self.read(lambda session: session.rows(sql, args))
 
     def _repeated(self, transact: Callable[[], T]) -> T:
         """Do a whole transaction again after an error that may pass."""
