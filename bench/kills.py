@@ -16,7 +16,7 @@ from onebeat.store.open import open_store
 SCHEDULES = 500
 SECONDS = 12
 KILLED_AFTER_S = 4
-LEASE_S = 6
+LEASE_S = 12
 RUNS = 20
 STAY = Target(kind="python", address="bench.node:stay")
 

@@ -312,6 +312,38 @@ def test_seed_56_a_dead_holders_run_is_taken_over_within_the_lease_and_a_check(l
     assert run.started_at - START <= seconds(60 + 30) + module.OVERTAKEN_EVERY
 
 
+def test_a_dispatcher_that_sleeps_through_takes_over_within_the_lease_and_a_second(lab: Lab) -> None:
+    node, survivor = lab.node("dead"), lab.node("survivor")
+    lab.put("a")
+    lab.pass_time(60, node)
+    claimed_at, run_id = lab.runs("a")[0].claimed_at, lab.runs("a")[0].id
+    assert claimed_at is not None
+
+    wake_at = survivor.dispatcher.step()
+    while lab.run(run_id).state is RunState.RUNNING:
+        lab.clock.set(wake_at)  # nobody wakes it before
+        wake_at = survivor.dispatcher.step()
+
+    assert lab.now() - claimed_at <= seconds(30) + module.OVERTAKEN_EVERY
+
+
+def test_an_idle_node_asks_less_than_once_a_second(lab: Lab) -> None:
+    node = lab.node()
+    lab.put("a", once(START + seconds(3600)))
+    lab.pass_time(10, node)
+    node.store.calls.clear()
+
+    dispatch_at = work_at = lab.now()
+    while lab.now() < START + seconds(10 + 60):
+        if dispatch_at <= lab.now():
+            dispatch_at = node.dispatcher.step()
+        if work_at <= lab.now():
+            work_at = node.worker.step()
+        lab.clock.set(min(dispatch_at, work_at))
+
+    assert 0 < len(node.store.calls) < 60, node.store.calls
+
+
 def test_a_renewed_lease_is_not_taken(lab: Lab) -> None:
     node, other = lab.node("n1"), lab.node("n2")
     lab.put("a")

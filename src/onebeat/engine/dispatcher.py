@@ -35,7 +35,7 @@ from onebeat.core.messages import (
     Share,
     Unpark,
 )
-from onebeat.core.model import Decision, Event, Outcome, Owing, Run, instant_text
+from onebeat.core.model import MICROSECOND, Decision, Event, Outcome, Owing, Run, instant_text
 from onebeat.core.ports import Clock, Store
 from onebeat.core.triggers.registry import build
 from onebeat.engine.attempt import attempt_event, run_event
@@ -48,15 +48,21 @@ CHORE_MAX = 200
 
 AT_ONCE = timedelta(0)
 ROUNDS_MAX = 20
-POLL = timedelta(seconds=1)
+POLL = timedelta(seconds=10)
+"""How long nobody looks, where every word of a change is lost. A wake-up, or an instant that is known, comes
+first; the store of a node that waits has its own ways to notice (``Ledger.wait``)."""
 HELD_AGAIN = timedelta(milliseconds=5)
 HELD_AGAIN_MAX = timedelta(milliseconds=160)
 STRANGERS_AFTER = timedelta(milliseconds=300)
 OVERTAKEN_EVERY = timedelta(seconds=1)
+"""How late a run that time has overtaken is taken care of. As with the other chores: nobody looks more often,
+and a step that something else has woken looks if it is time."""
+LOOK_AHEAD = timedelta(seconds=10)
+"""Who looks for overdue runs sees what will be overdue until the next look, and comes back in time for it."""
 STRAYS_EVERY = timedelta(seconds=2)
-ZONES_EVERY = timedelta(seconds=5)
+ZONES_EVERY = timedelta(seconds=20)
 PARK_AFTER = timedelta(seconds=10)
-BROKEN_EVERY = timedelta(seconds=5)
+BROKEN_EVERY = timedelta(seconds=30)
 PURGE_EVERY = timedelta(minutes=10)
 PURGE_PAUSE = timedelta(milliseconds=200)
 REASON_CHARS_MAX = 500
@@ -98,7 +104,9 @@ class Dispatcher:
         self._stuck: set[int] = set()  # bad rows that could not be set aside: they must fill no limit
         self._held_again = HELD_AGAIN
         self._last_now: datetime | None = None
+        self._looked_at = clock.now()  # on the store's clock, from the first look on
         self._began_at: datetime | None = None
+        self._overdue_at: datetime | None = None  # when the next run will be overdue, if it is soon
         self._purge_from = 0
         self._purge_at: datetime | None = None
         self._chores: list[tuple[Callable[[datetime], timedelta], datetime | None]] = [
@@ -114,24 +122,26 @@ class Dispatcher:
         if self._last_now is None:
             self._zones(self._store.now())  # before the first settle: it is about what this node may settle
         wakes = [self._settle_all(share, patience) for share, patience in self._passes]
-        now = self._store.now()
+        now = self._looked_at  # nothing has taken long since
         if self._last_now is not None and now < self._last_now:
             # The store's clock was set back: what was planned on it may be hours away.
             self._chores = [(chore, None) for chore, _ in self._chores]
-            self._began_at = self._purge_at = None
+            self._began_at = self._purge_at = self._overdue_at = None
         self._last_now = now
         for index, (chore, at) in enumerate(self._chores):
             if at is None or now >= at:
                 # The next time is set first: a chore that raises must not keep the others from their turn.
-                self._chores[index] = (chore, now + self._poll)
+                self._chores[index] = (chore, now + OVERTAKEN_EVERY)
                 self._chores[index] = (chore, now + chore(now))
-        return min(*wakes, now + self._poll, *(at for _, at in self._chores if at is not None))
+        # No chore wakes the node only to find nothing: what is known to come, or left over, does.
+        coming = [at for _, at in self._chores if at is not None and at < now + OVERTAKEN_EVERY]
+        return min(*wakes, now + self._poll, self._overdue_at or now + self._poll, *coming)
 
     # --- settling ---
 
     def _settle_all(self, share: Share | None, patience: timedelta) -> datetime:
         """Settle until nothing is due any more; return when to look again."""
-        now = self._store.now()
+        now = self._looked_at = self._store.now()
         for _ in range(ROUNDS_MAX):
             began = self._clock.now()
             due = self._store.due(now - patience, self._batch_max + len(self._stuck), share)
@@ -154,7 +164,7 @@ class Dispatcher:
                 # Others hold or have just settled all of them: a breath, and a longer one each time.
                 again, self._held_again = self._held_again, min(self._held_again * 2, HELD_AGAIN_MAX)
                 return now + again
-            now = self._store.now()
+            now = self._looked_at = self._store.now()
             if won == len(due.rows) < self._batch_max:
                 # Every row that was due is settled, so when the next one is due needs no further question.
                 self._held_again = HELD_AGAIN
@@ -268,7 +278,11 @@ class Dispatcher:
 
     def _overtaken(self, now: datetime) -> timedelta:
         """Take lost attempts over, send again what got no answer, expire what did not start in time."""
-        overdue = self._store.lost(now, self._chore_max)
+        self._overdue_at = None
+        coming = self._store.lost(now + LOOK_AHEAD, self._chore_max)
+        overdue = [item for item in coming if _overtaken_at(item) <= now]
+        later = [_overtaken_at(item) for item in coming[len(overdue) :]]
+        self._overdue_at = max(now + OVERTAKEN_EVERY, min(later)) if later else None
         if not overdue:
             return OVERTAKEN_EVERY
         answers = self._store.advance([self._remedy(item, now) for item in overdue])
@@ -392,6 +406,21 @@ class Dispatcher:
 
     def _event(self, kind: str, run: Run, now: datetime, why: str) -> Event:
         return run_event(kind, run, at=now, actor=self._holder, reason=why)
+
+
+def _overtaken_at(item: Overdue) -> datetime:
+    """Return from when on a run is overdue: the end of its lease or hand-over, or past its deadline."""
+    run = item.run
+    match item.overtaken:
+        case Overtaken.LEASE:
+            at = run.lease_until
+        case Overtaken.RESEND:
+            at = run.resend_at
+        case Overtaken.DEADLINE:
+            at = None if run.deadline_at is None else run.deadline_at + MICROSECOND
+        case _:
+            assert_never(item.overtaken)
+    return edits.FIRST_INSTANT if at is None else at
 
 
 def _zoned(row: Owing) -> bool:

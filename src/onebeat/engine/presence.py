@@ -12,6 +12,7 @@ from onebeat.core.ports import Clock, Store
 
 OFFSET_MAX = timedelta(seconds=1)
 ANNOUNCED_FOR = timedelta(seconds=30)
+MEASURED_EVERY = timedelta(minutes=1)
 
 _log = logging.getLogger("onebeat.engine")
 
@@ -41,6 +42,7 @@ class Presence:
         self._started_at: datetime | None = None
         self._next_at: datetime | None = None
         self._said: tuple[tuple[str, ...], bool] = ((), False)
+        self._measure_at: datetime | None = None
         self._warned: set[str] = set()
 
     def step(self) -> datetime:
@@ -53,7 +55,9 @@ class Presence:
         if self._next_at is None or not now < self._next_at <= now + self._lasts or said != self._said:
             self._write(now, said, now + self._lasts)
             self._next_at = now + self._lasts / 3
-            self._measure()
+            if self._measure_at is None or not now < self._measure_at <= now + MEASURED_EVERY:
+                self._measure_at = now + MEASURED_EVERY
+                self._measure()
         return self._next_at
 
     def leave(self, now: datetime) -> None:

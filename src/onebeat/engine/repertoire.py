@@ -48,6 +48,11 @@ class Repertoire:
         """Return every key that this node runs."""
         return [key for keys in self._keys.values() for key in keys]
 
+    @property
+    def trying(self) -> bool:
+        """Return whether something is being tried aside."""
+        return bool(self._trying)
+
     def learn(self, wanted: Iterable[str], now: datetime, *, aside: bool = False) -> None:
         """Try what is wanted and not known yet: at once, or aside, to be learnt by a later call."""
         while self._answers:

@@ -41,7 +41,9 @@ from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
 
 LEASE = timedelta(seconds=30)
-POLL = timedelta(seconds=1)
+POLL = timedelta(seconds=10)
+"""How long an idle worker does not look, where every word of a change is lost."""
+NOTES_EVERY = timedelta(seconds=1)
 LEARN = timedelta(seconds=0.5)
 BATCH_MAX = 1000
 ROUNDS_MAX = 100
@@ -186,7 +188,7 @@ class Worker:
         return full or freed
 
     def _wake_at(self, now: datetime) -> datetime:
-        wake_at = now + self._poll
+        wake_at = now + (min(NOTES_EVERY, self._poll) if self._held else self._poll)
         if len(self._alarms) > 2 * len(self._held) + ALARMS_SPARE:
             # Attempts that ended before their timeout, and retries beyond the next: the poll comes first.
             self._alarms = [alarm for alarm in self._alarms if alarm[1] in self._held]
@@ -202,16 +204,19 @@ class Worker:
     def _known(self, now: datetime) -> datetime:
         """Learn which targets are asked for, try to resolve them, and announce."""
         stopping = self._grace is not None
+        soon = True  # woken too early to learn: there may be something to learn
         if not stopping and (self._learn_at is None or now >= self._learn_at):
             # Later ones aside: an import that hangs, or takes long, must not keep leases from being renewed.
             self._repertoire.learn(self._offered, now, aside=self._aside and self._greeted)
             self._repertoire.learn(self._store.targets(), now, aside=self._aside)
             self._greeted = True
             self._learn_at = now + LEARN
+            soon = self._repertoire.trying
         announce_at = self._presence.announce(
             now, [] if stopping else self._repertoire.all(), stopping=stopping
         )
-        return announce_at if stopping or self._learn_at is None else min(announce_at, self._learn_at)
+        known = stopping or not soon or self._learn_at is None
+        return announce_at if known or self._learn_at is None else min(announce_at, self._learn_at)
 
     # --- from bodies to the ledger ---
 
@@ -245,14 +250,14 @@ class Worker:
         self._ended.append(held)
 
     def _keep_notes(self, now: datetime) -> None:
-        """Carry progress and lines to the ledger: at once where their run ends, else once in a poll.
+        """Carry progress and lines to the ledger: at once where their run ends, else every NOTES_EVERY.
 
         What could not be delivered goes first. Until it is, new lines wait in the executors, within bounds.
         """
         ending = bool(self._ended) or self._grace is not None
         if not ending and self._notes_at is not None and now < self._notes_at:
             return
-        self._notes_at = now + self._poll
+        self._notes_at = now + NOTES_EVERY
         for _ in range(2):
             if self._notes:
                 try:

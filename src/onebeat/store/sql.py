@@ -195,14 +195,13 @@ class SqlStore(SqlSharing):
         return Answer.ACCEPTED
 
     def announce(self, node: Node) -> list[str]:
-        def work(session: Session) -> list[str]:
-            now = micros(session.now())
+        def work(session: Session) -> None:
             session.run(NODE_GONE, (node.id,))
             session.run(NODE_ADDED, node_cells(node))
             self._move_held(session)
-            return strange(node, map(node_of, session.rows(NODES_ALIVE, (now,))))
 
-        return self._dialect.write(work)
+        self._dialect.write(work)
+        return strange(node, map(node_of, self._dialect.look(NODES_ALIVE, (micros(node.seen_at),))))
 
     def record(self, events: Sequence[Event]) -> None:
         self._dialect.write(lambda session: self._tell(session, events))

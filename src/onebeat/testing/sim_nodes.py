@@ -13,6 +13,9 @@ from onebeat.testing.evidence import Effect
 from onebeat.testing.sim_draw import KIND, Body
 from onebeat.testing.sim_world import Node, World
 
+POLL = timedelta(seconds=1)
+"""A world is short: its nodes look more often than real ones, where hints are lost."""
+
 
 class DispatcherNode(Node):
     """The real dispatcher."""
@@ -25,7 +28,9 @@ class DispatcherNode(Node):
 
     def start(self) -> None:
         """Begin with nothing but the ledger."""
-        self._dispatcher = Dispatcher(self.store(), self.clock, holder=self.holder, share=self._share)
+        self._dispatcher = Dispatcher(
+            self.store(), self.clock, holder=self.holder, share=self._share, poll=POLL
+        )
 
     def step(self) -> datetime:
         """Settle what is due, and keep house."""
@@ -47,7 +52,7 @@ class WorkerNode(Node):
         lease = self.world.luck.lease
         self._bodies = Bodies(self.world, self, self._targets)
         presence = Presence(store, self.clock, holder=self.holder, roles=("worker",), lasts=lease)
-        self._worker = Worker(store, self.clock, [self._bodies], presence, lease=lease)
+        self._worker = Worker(store, self.clock, [self._bodies], presence, lease=lease, poll=POLL)
 
     def step(self) -> datetime:
         """Claim, execute, report."""
