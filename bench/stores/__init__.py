@@ -72,6 +72,18 @@ class Store(Protocol):
     def asked(self) -> int | None:
         """Return how many statements the server has been asked so far; None where nobody counts."""
 
+    analyze: str
+    """What makes the planner look at the tables anew."""
+
+    def run(self, url: str, sql: str) -> None:
+        """Run a statement of a benchmark's own, committed."""
+
+    def numbers(self, count: int) -> str:
+        """Return a table ``g`` with one column ``n``, from 1 on."""
+
+    def state(self, url: str) -> dict[str, object]:
+        """Return how large the runs lie there, and in ``walks`` how often a table was walked through."""
+
     def close(self) -> None:
         """End the server, if it is ours."""
 

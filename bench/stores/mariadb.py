@@ -26,6 +26,8 @@ TOLD = (
     "sync_binlog",
     "innodb_flush_method",
 )
+SIZE = """SELECT data_length + index_length FROM information_schema.tables
+    WHERE table_name = 'onebeat_runs' AND table_schema = database()"""
 FIRED = f"INSERT INTO onebeat_runs ({RUN_CELLS}) VALUES "
 SETTLED = """UPDATE JSON_TABLE({}, '$[*]' COLUMNS (id BIGINT PATH '$[0]', version BIGINT PATH '$[1]',
     mark BIGINT PATH '$[2]', next BIGINT PATH '$[3]')) AS d STRAIGHT_JOIN onebeat_schedules AS s FORCE INDEX
@@ -73,6 +75,24 @@ class Place:
         db = mariadb.connected(url)
         db.autocommit(True)
         return lambda seq: list(_rows(db, NEWEST.format(seq)))
+
+    analyze = "ANALYZE TABLE onebeat_runs, onebeat_schedules, onebeat_definitions, onebeat_changes"
+
+    def run(self, url: str, sql: str) -> None:
+        db = mariadb.connected(url)
+        db.autocommit(True)
+        _rows(db, "SET SESSION sql_mode = 'PIPES_AS_CONCAT'")
+        _rows(db, sql)
+        db.close()
+
+    def numbers(self, count: int) -> str:
+        return f"(SELECT seq AS n FROM seq_1_to_{count}) AS g"
+
+    def state(self, url: str) -> dict[str, object]:
+        db = mariadb.connected(url)
+        ((size,),) = _rows(db, SIZE)
+        db.close()
+        return {"bytes": int(size)}
 
     def asked(self) -> int | None:
         return int(_rows(self._db, "SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])

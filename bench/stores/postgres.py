@@ -1,5 +1,6 @@
 """PostgreSQL: a server of our own with what makes it durable switched on, or the one of a URL."""
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,10 @@ CLAIMED = f"""UPDATE onebeat_runs AS r SET state = 'running', watch_at = %s, att
 STARTED = f"UPDATE onebeat_runs AS r SET started_at = %s {NAMED} r.token = d.token"
 FINISHED = f"""UPDATE onebeat_runs AS r SET state = 'succeeded', slot = NULL, watch_at = NULL,
     lease_until = NULL, finished_at = %s, outcome = 'succeeded' {NAMED} r.token = d.token"""
+STATE = """SELECT pg_total_relation_size(relid), n_dead_tup, autovacuum_count,
+    (SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables AS t WHERE t.schemaname = r.schemaname
+     AND t.relname IN ('onebeat_runs', 'onebeat_schedules', 'onebeat_definitions', 'onebeat_changes'))
+    FROM pg_stat_user_tables AS r WHERE relname = 'onebeat_runs' AND schemaname = current_schema()"""
 ASKED = "SELECT sum(calls)::bigint FROM pg_stat_statements"
 
 
@@ -78,6 +83,21 @@ class Place:
         db = connected(url)
         sql = NEWEST.format("%s").encode()
         return lambda seq: db.execute(sql, (seq,)).fetchall()
+
+    analyze = "ANALYZE"
+
+    def run(self, url: str, sql: str) -> None:
+        with connected(url) as db:
+            db.execute(sql.encode())
+
+    def numbers(self, count: int) -> str:
+        return f"generate_series(1, {count}) AS g (n)"
+
+    def state(self, url: str) -> dict[str, object]:
+        time.sleep(2)  # what a backend counts is told with some delay
+        with connected(url) as db:
+            ((size, dead, vacuums, walks),) = db.execute(STATE).fetchall()
+        return {"bytes": size, "dead_rows": dead, "autovacuums": vacuums, "walks": walks}
 
     def asked(self) -> int | None:
         return int(self._db.execute(ASKED).fetchall()[0][0]) if self._counts else None

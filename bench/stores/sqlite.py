@@ -58,6 +58,20 @@ class Place:
     def asked(self) -> int | None:
         return None
 
+    analyze = "ANALYZE"
+
+    def run(self, url: str, sql: str) -> None:
+        db = apsw.Connection(str(_path(url)))
+        db.execute(sql)
+        db.close()
+
+    def numbers(self, count: int) -> str:
+        more = f"SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}"
+        return f"(WITH RECURSIVE c (n) AS ({more}) SELECT n FROM c) AS g"
+
+    def state(self, url: str) -> dict[str, object]:
+        return {"bytes": _path(url).stat().st_size}
+
     def close(self) -> None:
         pass
 
