@@ -15,7 +15,7 @@ from onebeat.core.ports import Clock, Store
 from onebeat.engine.attempt import run_event
 from onebeat.engine.metrics import Metrics
 
-SCAN_EVERY = timedelta(seconds=10)
+SCAN_EVERY = timedelta(seconds=15)
 PAGE = 1000
 PAGE_PAUSE = timedelta(milliseconds=250)
 """Between the pages of one scan: a backlog of a million runs must not keep a core busy with alerts."""
