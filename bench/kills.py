@@ -1,5 +1,6 @@
 """What a death costs: `kill -9` of one of two dispatchers, and of one of two workers."""
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -65,14 +66,20 @@ def _worker(settings: Settings) -> Figure:
         with node(url, *words) as third:  # there has to be room
             _until(store, lambda run: run.id not in mine or (run.attempt == 2 and run.started_at is not None))
             runs = [run for run in store.runs(RunQuery(limit=RUNS)) if run.id in mine]
-            third.kill()
-        other.kill()
+            _killed(third)
+        _killed(other)
     store.close()
     settings.store.drop(url)
     worst = max(run.started_at.timestamp() for run in runs if run.started_at is not None) - killed_at
     beside = f"of {len(mine)} runs, under a lease of {LEASE_S} s; the last began {worst:.2f} s after the kill"
     name = "kill -9 of a worker: its runs start again, beyond the lease"
     return Figure(name, max(0.0, worst - LEASE_S), "s", beside, 1.0, at_least=False)
+
+
+def _killed(child: "subprocess.Popen[bytes]") -> None:
+    """Kill a node, and see it dead: else it could not be told from one that ends by itself."""
+    child.kill()
+    child.wait()
 
 
 def _until(store: Store, true: Callable[[Run], bool]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-KINDS = ("sqlite", "postgres", "mariadb")
+KINDS = ("sqlite", "postgres", "mariadb", "redis")
 
 Newest = Callable[[int], list[tuple[int, int, int]]]
 """Return (seq, due, created) of the runs after a seq: plain reading, on a connection of its own."""

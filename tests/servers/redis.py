@@ -166,14 +166,16 @@ def free_port() -> int:
 
 
 @cache
-def binary() -> str:
-    """Return the server's program: this machine's, or that of Debian's package, unpacked."""
+def binary(place: Path | None = None) -> str:
+    """Return the server's program: this machine's, or that of Debian's package, unpacked.
+
+    A copy, where one is needed, goes to a place, or with the other servers of the run.
+    """
     for name in BINARIES:
         here = shutil.which(name)  # by this name: the file behind it answers to several
         if here is not None:
             return here
-    # A copy, where one is needed, goes with the other servers of the run.
-    root = binaries.unpacked(BINARIES[0], Path(tempfile.mkdtemp(dir=SERVERS.folder)))
+    root = binaries.unpacked(BINARIES[0], place or Path(tempfile.mkdtemp(dir=SERVERS.folder)))
     binaries.libraries_of(root)
     return str(root / "usr/bin" / BINARIES[0])
 
