@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 from tests.servers import redis
@@ -20,6 +21,7 @@ from onebeat.core.messages import Hold, LogLine, Note
 from onebeat.core.model import Event, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store.open import open_store
+from onebeat.store.redis import waking
 from onebeat.store.redis.opening import open_on_clock
 from onebeat.store.redis.store import AT_ONCE, RedisStore
 from onebeat.testing.clock import NOON, VirtualClock
@@ -28,6 +30,7 @@ from onebeat.testing.conformance_stage import DAY, EVERYTHING, HOUR, MINUTE, Boo
 pytestmark = pytest.mark.server("redis")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "redis-keys.md"
 PATIENCE = timedelta(seconds=60)
+SHORT = timedelta(milliseconds=50)
 
 
 @pytest.fixture
@@ -286,18 +289,22 @@ def test_a_change_by_another_process_ends_a_wait(url: str) -> None:
     assert woken_by(url, "put")
 
 
-def test_a_change_whose_message_was_lost_is_found_by_looking(url: str) -> None:
+def test_a_change_whose_message_was_lost_is_found_by_looking(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waking, "PERIOD", SHORT)
+
     assert woken_by(url, "a message that was lost")
 
 
 def test_looking_finds_a_change_that_no_message_told_of_and_finds_it_once(store: RedisStore) -> None:
-    waking = store._waking
-    waking._look()
+    look = store._waking._look
+    look()
 
     by_hand(store, "HINCRBY", f"{namespace(store)}meta", "changes", "1")
 
-    assert waking._look() is True
-    assert waking._look() is False
+    assert look() is True
+    assert look() is False
 
 
 def test_nobody_is_woken_by_his_own_change_twice(book: Book, store: RedisStore) -> None:
@@ -313,10 +320,15 @@ def test_nobody_is_woken_by_his_own_change_twice(book: Book, store: RedisStore) 
 
 
 class Thief:
-    """A line to the server that swallows the next answer when told to, and hangs up instead."""
+    """A way to the server that swallows the next answer when told to, and hangs up instead.
+
+    Told to ``deafen``, it swallows what comes for whoever listens by then, and hangs up on nobody.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self.lines = SimpleQueue[socket.socket]()  # each that has begun to listen
+        self._deaf: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.steals = False
@@ -338,11 +350,18 @@ class Thief:
                 if answers and self.steals:
                     self.steals = False
                     break
+                if source in self._deaf:
+                    continue
                 to.sendall(data)
+                if answers and b"\nsubscribe\r" in data:
+                    self.lines.put(source)
         for end in (source, to):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+    def deafen(self) -> None:
+        self._deaf.append(self.lines.get(timeout=PATIENCE.total_seconds()))
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
@@ -362,6 +381,33 @@ def test_a_command_whose_answer_was_lost_is_never_sent_again(tmp_path: Path, clo
     kinds = [event.kind for event in Book(store, clock).events()]
     assert kinds == ["node.heard", "node.unheard"]
     store.close()
+    thief.close()
+    own.stop()
+
+
+def test_a_line_on_which_nothing_comes_any_more_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, clock: VirtualClock
+) -> None:
+    monkeypatch.setattr(waking, "LISTEN_S", SHORT.total_seconds())
+    own = redis.Own()
+    thief = Thief(own.port)
+    here, there = open_on_clock(f"redis://127.0.0.1:{thief.port}/0", clock), open_on_clock(own.url, clock)
+    here.wait(NOON)
+    thief.deafen()
+    book = Book(there, clock)
+
+    made = False
+    for number in range(30):
+        book.create(f"s{number}")
+        assert here.wait(NOON + PATIENCE)
+        with suppress(Empty):
+            made = made or bool(thief.lines.get(timeout=10 * SHORT.total_seconds()))
+        if made:
+            break
+
+    assert made
+    here.close()
+    there.close()
     thief.close()
     own.stop()
 

@@ -1,8 +1,9 @@
 """Waiting for a change on the server, and knowing its clock.
 
 Scripts that give others something to do count it, and publish the number. One thread of the process hears
-the channel and ends the waits; it begins with the first wait. Should a message be lost, or the line be down,
-one of those who wait looks at the number once a second: a lost wake-up costs that long, and nothing else.
+the channel and ends the waits; it begins with the first wait. Should a message be lost, one of those who
+wait finds the number by looking: a lost wake-up costs that long, and nothing else. A line that says nothing
+of what is known by then (something on the way has forgotten it) is hung up, and another one made.
 
     another process ── settle.lua ── PUBLISH ──► heard ──► changed ──► the waits of this process end
                              └── counts ──► looked at, each PERIOD ──► the same, later
@@ -18,11 +19,14 @@ from onebeat.core.ports import Clock
 from onebeat.store.redis.server import Line, Server
 from onebeat.store.waking import ServerClock, Waiting
 
-PERIOD = timedelta(seconds=1)
+PERIOD = timedelta(seconds=5)
 """How long a change may go unnoticed whose message was lost."""
 
 LISTEN_S = 1.0
-"""How long the thread that listens is deaf to being told to end."""
+"""How long the thread that listens is deaf to being told to end, and how long a message may be on its way."""
+
+AGAIN_S = 1.0
+"""How long to wait before a line that broke is made again."""
 
 
 class Waking:
@@ -118,14 +122,22 @@ class Waking:
                 finally:
                     line.close()
             except OnebeatError:
-                self._closed.wait(PERIOD.total_seconds())
+                self._closed.wait(AGAIN_S)
 
     def _hear_line(self, line: Line) -> None:
+        """Hear what is said on a line; return when it turns out to be dead."""
+        heard = 0
+        missed: int | None = None  # what should have been heard by the end of the last silence
         while not self._closed.is_set():
             said = line.heard(LISTEN_S)
             if said is None:
+                if missed is not None and heard < missed:
+                    return
+                missed = self._known
+                heard = heard or missed or 0  # a new line need not hear what was known before it
                 continue
             number, _, name = said.partition(" ")
+            heard = int(number)
             # What this process did itself is known from here on, and so is all that came before it.
             if self._hear(int(number)) and name != self._server.name:
                 self._waiting.changed()
