@@ -141,6 +141,7 @@ def assert_whole(store: Store, now: datetime, lines: list[str]) -> None:
     lost = Counter(event.run_id for event in store.events(EventQuery(kinds=("attempt.lost",), limit=10_000)))
     failed = {run.id for run in runs.values() if run.outcome is Outcome.LOST}
     assert not [run.id for run in runs.values() if run.state in UNFINISHED]
+    assert [entry.answer is None for entry in store.entries(10, waiting=False)] == [False]
     for row in rows.values():
         if not row.deleted:
             assert expected(row.definition.trigger, row.settled_until, now) == []

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 from tests.servers import mariadb
 from tests.servers.running import SERVERS
 
+from onebeat.core.messages import Entry
 from onebeat.core.ports import Clock, Store
 from onebeat.store import migrations
 from onebeat.store.dialects.protocol import Dialect
+from onebeat.store.memory import MemoryStore
+from onebeat.store.redis.store import RedisStore
 from onebeat.store.sql import SqlStore
 
 
@@ -58,6 +61,21 @@ def break_row(store: Store, name: str) -> None:
             (name,),
         )
     )
+
+
+def append(store: Store, entry: Entry) -> str:
+    """Append an entry to the inbox, as a program outside would: what is not said is left out."""
+    if isinstance(store, MemoryStore):
+        return store.append(entry)
+    named = {name: getattr(entry, name) for name in ("key", "kind", "name", "document", "actor", "reason")}
+    words = {name: word for name, word in named.items() if word or name in ("kind", "name")}
+    if isinstance(store, RedisStore):
+        flat = [cell for pair in words.items() for cell in pair]
+        return str(store._server.ask("XADD", f"{{{store._server.address.namespace}}}:inbox", "*", *flat))
+    assert isinstance(store, SqlStore)
+    columns, marks = ", ".join(f'"{name}"' for name in words), ", ".join("?" * len(words))
+    sql = f"INSERT INTO onebeat_inbox ({columns}) VALUES ({marks})"
+    return str(store._dialect.write(lambda session: session.insert(sql, tuple(words.values()))))
 
 
 # --- what others do to it ---

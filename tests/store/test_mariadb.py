@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.servers import ledgers
 
+from onebeat.core.messages import Entry
 from onebeat.core.ports import Clock, Store
 from onebeat.testing.conformance import StoreSuite
 
@@ -18,6 +19,9 @@ class TestMariadb(StoreSuite):
 
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         return ledgers.opener("mariadb", place)
+
+    def append(self, store: Store, entry: Entry) -> str:
+        return ledgers.append(store, entry)
 
     def break_row(self, store: Store, name: str) -> None:
         ledgers.break_row(store, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onebeat.core.messages import Entry
 from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.conformance import StoreSuite
@@ -15,3 +16,7 @@ class TestMemory(StoreSuite):
 
     def make_store(self, clock: Clock, tmp_path: Path) -> Store:
         return MemoryStore(clock)
+
+    def append(self, store: Store, entry: Entry) -> str:
+        assert isinstance(store, MemoryStore)
+        return store.append(entry)

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.servers import redis
+from tests.servers import ledgers, redis
 
+from onebeat.core.messages import Entry
 from onebeat.core.ports import Clock, Store
 from onebeat.store.redis.opening import open_on_clock
 from onebeat.store.redis.store import RedisStore
@@ -19,6 +20,9 @@ from onebeat.testing.conformance import StoreSuite
 class TestRedis(StoreSuite):
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         return partial(open_on_clock, redis.ledger_url(place))
+
+    def append(self, store: Store, entry: Entry) -> str:
+        return ledgers.append(store, entry)
 
     def break_row(self, store: Store, name: str) -> None:
         assert isinstance(store, RedisStore)

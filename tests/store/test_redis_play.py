@@ -13,11 +13,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import pytest
-from tests.servers import redis
+from tests.servers import ledgers, redis
 from tests.store.redis_place import by_hand, keys, namespace
 
 from onebeat.core.errors import StoreUnavailable, StoreUnsafe
-from onebeat.core.messages import Hold, LogLine, Note
+from onebeat.core.messages import Entry, EntryAnswer, Hold, LogLine, Note
 from onebeat.core.model import Event, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store.open import open_store
@@ -82,6 +82,9 @@ def play(book: Book) -> None:
     book.store.announce(book.node())
     book.store.cursor("mail", 1)
     book.store.purge(book.now, EVERYTHING)
+    words = Entry(id="", key="k", kind="pause", name="a")
+    answered, _ = [ledgers.append(book.store, words) for _ in range(2)]
+    book.store.answer([EntryAnswer(entry_id=answered, accepted=True)])
 
 
 def test_every_key_is_on_the_page_and_the_page_has_no_other(book: Book, store: RedisStore) -> None:

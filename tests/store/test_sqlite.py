@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import apsw
+from tests.servers import ledgers
 
+from onebeat.core.messages import Entry
 from onebeat.core.ports import Clock, Store
 from onebeat.store.open import open_store
 from onebeat.testing.conformance import StoreSuite
@@ -18,6 +20,9 @@ class TestSqlite(StoreSuite):
 
     def opener(self, place: Path) -> Callable[[Clock], Store]:
         return partial(open_store, f"sqlite:///{place / 'ledger.db'}")
+
+    def append(self, store: Store, entry: Entry) -> str:
+        return ledgers.append(store, entry)
 
     def break_row(self, store: Store, name: str) -> None:
         with apsw.Connection(store.facts()["place"]) as db:

@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from tests.servers import ledgers
 from tests.store.sqlite_place import connected, opened_at
 
-from onebeat.core.messages import Edit
+from onebeat.core.messages import Edit, Entry, EntryAnswer
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
 from onebeat.testing.conformance_stage import Book
 
 SCHEMA_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "schema.md"
-VIEWS = ("schedules", "runs", "events", "nodes")
+VIEWS = ("schedules", "runs", "events", "nodes", "inbox")
 INSTANT = re.compile(r"(_at|_until|^at)$")
 INSTANT_TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}")
 ODD = timedelta(microseconds=123_457)
@@ -98,6 +98,8 @@ def test_every_column_is_explained_and_every_instant_is_a_timestamp(place: Place
     place.book.create()
     place.store.announce(place.book.node("n1"))
     place.book.finish(place.book.running())
+    entry = ledgers.append(place.store, Entry(id="", kind="pause", name="a"))
+    place.store.answer([EntryAnswer(entry_id=entry, accepted=True, cut_at=place.book.now)])
 
     explained = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
     assert explained == place.columns(f"onebeat_view_{view}")

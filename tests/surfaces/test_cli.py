@@ -80,7 +80,7 @@ EVERY = commands(cli)
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in EVERY} == {
         *("serve", "apply", "diff", "export", "hold", "release", "why", "preview", "audit"),
-        *("doctor", "migrate", "demo", "node list", "node ready"),
+        *("doctor", "migrate", "demo", "node list", "node ready", "inbox"),
         *(f"run {verb}" for verb in ("list", "show", "logs", "cancel", "retry")),
         *(f"schedule {verb}" for verb in ("list", "show", "add", "edit", "pause", "resume", "delete", "run")),
         "schedule skip-next",

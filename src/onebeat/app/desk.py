@@ -9,14 +9,15 @@ import getpass
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from onebeat.core.acts import Decide, gone, not_expected, unknown
 from onebeat.core.definition import checked_sharing
 from onebeat.core.edits import Author
-from onebeat.core.errors import Conflict, NotFound, Refused, near_miss, shown
-from onebeat.core.messages import Answer, Edit, EventQuery, PutAnswer, ScheduleQuery
+from onebeat.core.errors import Conflict, NotFound, Refused
+from onebeat.core.messages import Answer, EventQuery, PutAnswer, ScheduleQuery
 from onebeat.core.model import Definition, Event, Load, Noun, Schedule, checked_name
 from onebeat.core.ports import Clock, Sharing, Store
 from onebeat.core.triggers.walltime import checked_zone, tz_version
@@ -27,9 +28,6 @@ LEASE = timedelta(seconds=30)
 """What nodes have by default; a transactional schedule on SQLite is judged by it when it is written."""
 
 DEFAULT_URL = "sqlite:///onebeat.db"
-
-Decide = Callable[[Schedule | None, Load, Author], Edit | None]
-"""From what stands in the ledger (None: nothing) to an edit, or to None where nothing is to be changed."""
 
 
 class Written(Noun, frozen=True, kw_only=True, omit_defaults=True):
@@ -137,16 +135,13 @@ class Desk:
         for schedule, load in self.store.owing([name]):
             if not schedule.deleted:
                 return schedule, load
-            raise NotFound(f"schedule {name} was deleted; put it again to use the name anew")
+            raise gone(name)
         raise self.unknown(name)
 
     def unknown(self, name: str) -> NotFound:
         """Return the error for a name that no schedule has."""
         known = [row.name for row in self.store.schedules(ScheduleQuery(limit=KNOWN_MAX))]
-        return NotFound(
-            f"there is no schedule {shown(name)} in {self.place}{near_miss(name[:100], known)}; "
-            "list them with schedules.list() or `onebeat schedule list`"
-        )
+        return unknown(name, self.place, known)
 
     @property
     def place(self) -> str:
@@ -180,7 +175,7 @@ class Desk:
             rows = self.store.owing([name])
             row, load = rows[0] if rows else (None, Load())
             if expected_version is not None and (0 if row is None else row.version) != expected_version:
-                raise _not_expected(name, row, expected_version)
+                raise not_expected(name, row, expected_version)
             edit = decide(row, load, self.author(reason, edit_id))
             if edit is None:
                 assert row is not None
@@ -221,11 +216,3 @@ class Desk:
     def run_events(self, run_id: str, limit: int = 1000) -> list[Event]:
         """Return what happened to a run, oldest first."""
         return self.store.events(EventQuery(run_id=run_id, limit=limit))
-
-
-def _not_expected(name: str, row: Schedule | None, expected: int) -> Conflict:
-    stands = "there is no such schedule" if row is None else f"its version is {row.version}"
-    return Conflict(
-        f"{name} was expected at version {expected}, but {stands}: somebody changed it since it was read; "
-        "read it again and decide again"
-    )

@@ -2,27 +2,26 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 from uuid import uuid4
 
 from msgspec.structs import replace
 
-from onebeat.app.desk import TRIES_MAX, Decide, Desk, Written
+from onebeat.app.desk import TRIES_MAX, Desk, Written
 from onebeat.app.targets import Targets
-from onebeat.core import edits
+from onebeat.core import acts, edits
+from onebeat.core.acts import Decide, DecidePresent, IfExists, change, creation
 from onebeat.core.definition import Options, address_of, checked_definition, define, policy_of, read_trigger
 from onebeat.core.edits import Author
-from onebeat.core.errors import Conflict, InvalidInput, Refused
+from onebeat.core.errors import Conflict, InvalidInput
 from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
-from onebeat.core.reconcile import resolves
 from onebeat.core.triggers import build
 
 # Named, because within the class `list` is one of its methods.
 Rows: TypeAlias = list[Schedule]
 Many: TypeAlias = list[Written]
 Trail: TypeAlias = list[Change]
-IfExists = Literal["error", "replace", "ignore"]
 PUT_MAX = 500
 DEFAULT_QUEUE = "default"
 UPCOMING = 5
@@ -77,7 +76,7 @@ class Schedules:
         self._desk.refuse_unshared(definition)
         written = self._desk.act(
             name,
-            _creation(name, definition, if_exists, paused=paused, run_now=run_now),
+            creation(name, definition, if_exists, paused=paused, run_now=run_now),
             reason=reason,
             expected_version=expected_version,
         )
@@ -102,7 +101,7 @@ class Schedules:
         done: dict[str, Written] = {}
         for begin in range(0, len(names), PUT_MAX):
             batch = names[begin : begin + PUT_MAX]
-            wanted = {name: _creation(name, definitions[name], if_exists) for name in batch}
+            wanted = {name: creation(name, definitions[name], if_exists) for name in batch}
             done |= self._act_all(wanted, reason)
             if progress is not None:
                 progress(len(batch))
@@ -159,23 +158,12 @@ class Schedules:
             raise InvalidInput(f"nothing of {name} would change; say what, e.g. trigger='0 9 * * *'")
         found: dict[str, Definition] = {}
 
-        def decide(row: Schedule, load: Load, author: Author) -> Edit | None:
-            try:
-                after = self._edited(row.definition, trigger, target, args, kwargs, options)
-            except InvalidInput as error:
-                if row.quarantined is None or trigger is not None:
-                    raise
-                raise Refused(
-                    f"{name} is quarantined ({row.quarantined}), and would be again: {error}; "
-                    "give it a trigger"
-                ) from error
-            found["after"] = after
-            if after == row.definition and row.quarantined is None:
-                return None
-            self._desk.refuse_unshared(after)
-            return edits.edit(row, load, after, author)
+        def edited(before: Definition) -> Definition:
+            found["after"] = self._edited(before, trigger, target, args, kwargs, options)
+            self._desk.refuse_unshared(found["after"])
+            return found["after"]
 
-        written = self._act(name, decide, reason, expected_version)
+        written = self._act(name, change(edited, mends=trigger is not None), reason, expected_version)
         return replace(written, warnings=self._targets.warnings(found["after"]))
 
     def _edited(
@@ -214,23 +202,11 @@ class Schedules:
 
     def pause(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Skip what comes due from now on, recorded as paused. Runs that there are go on."""
-        return self._act(
-            name,
-            lambda row, load, author: (
-                None if row.paused is not None and row.paused == reason else edits.pause(row, load, author)
-            ),
-            reason,
-            expected_version,
-        )
+        return self._act(name, acts.pause, reason, expected_version)
 
     def resume(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """End a pause: what came due meanwhile stays skipped, what comes from now on fires."""
-        return self._act(
-            name,
-            lambda row, load, author: None if row.paused is None else edits.resume(row, load, author),
-            reason,
-            expected_version,
-        )
+        return self._act(name, acts.resume, reason, expected_version)
 
     def delete(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Remove a schedule: waiting runs are cancelled, ready and running ones go on, history stays."""
@@ -243,19 +219,12 @@ class Schedules:
 
     def skip_next(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Skip the next occurrence that is not skipped yet, when it comes. Repeat it for the one after."""
-
-        def decide(row: Schedule, load: Load, author: Author) -> Edit:
-            if row.paused is not None or row.quarantined is not None:
-                state = "paused" if row.quarantined is None else f"quarantined: {row.quarantined}"
-                raise Refused(f"{name} is {state}, so nothing of it fires anyway; resume or edit it first")
-            return edits.skip_next(row, load, author)
-
-        return self._act(name, decide, reason, expected_version)
+        return self._act(name, acts.skip_next, reason, expected_version)
 
     def _act(
         self,
         name: str,
-        decide: Callable[[Schedule, Load, Author], Edit | None],
+        decide: DecidePresent,
         reason: str,
         expected_version: int | None,
     ) -> Written:
@@ -327,30 +296,3 @@ class Schedules:
         if not rows:
             raise self._desk.unknown(name)
         return self._desk.store.trail(rows[0][0].id)
-
-
-def _creation(
-    name: str, definition: Definition, if_exists: IfExists, *, paused: bool = False, run_now: bool = False
-) -> Decide:
-    """Return the decision that a put makes about whatever stands under its name."""
-    if if_exists not in ("error", "replace", "ignore"):
-        raise InvalidInput(f"if_exists={if_exists!r} is none of error, replace, ignore")
-
-    def decide(row: Schedule | None, load: Load, author: Author) -> Edit | None:
-        if row is None or row.deleted:
-            pause = author.reason if paused else None
-            return edits.create(name, definition, author, tombstone=row, paused=pause, run_now=run_now)
-        if if_exists == "ignore":
-            return None
-        if if_exists == "error":
-            raise Conflict(
-                f"there is a schedule {name} already, at version {row.version}; edit it, or put it with "
-                "if_exists='replace' or 'ignore'"
-            )
-        same = resolves(definition.trigger, row.definition.trigger)
-        wanted = replace(definition, trigger=row.definition.trigger) if same else definition
-        if wanted == row.definition and row.quarantined is None:
-            return None
-        return edits.edit(row, load, wanted, author)
-
-    return decide

@@ -31,6 +31,7 @@ COMMANDS = {
     "preview": ("asking:preview", "Print the next occurrences of a schedule, or of an expression."),
     "why": ("asking:why", "Say what became of one occurrence, and why."),
     "audit": ("asking:audit", "Prove the ledger: gaps, extras, lateness."),
+    "inbox": ("inbox:inbox", "Look at what other programs asked for."),
     "node": ("nodes:node", "Look at the processes that serve."),
     "doctor": ("nodes:doctor", "Look for what is wrong."),
     "migrate": ("migrating:migrate", "Make the tables, or bring them up to date."),

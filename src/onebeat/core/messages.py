@@ -37,10 +37,14 @@ class Answer(StrEnum):
 
 
 class Due(Noun, frozen=True, kw_only=True):
-    """Rows to decide, by id, and when to look again: the earliest ``next_at`` that was not yet due."""
+    """Rows to decide, by id, and when to look again: the earliest ``next_at`` that was not yet due.
+
+    ``entries`` says that the inbox holds an entry without an answer.
+    """
 
     rows: tuple[Owing, ...] = ()
     next_at: datetime | None = None
+    entries: bool = False
 
 
 class Share(Noun, frozen=True, kw_only=True):
@@ -71,7 +75,8 @@ class Edit(Noun, frozen=True, kw_only=True):
     under the old definition; what is left up to ``boundary_at`` held no occurrence and is one tile of count
     0, on the event of ``action``. ``requests`` are runs asked for together with the change, under the new
     definition.
-    ``id`` makes a repetition recognisable for as long as the trail lives, which is for ever.
+    ``id`` makes a repetition recognisable for as long as the trail lives, which is for ever. ``entry_id`` is
+    the entry of the inbox that asks for it: both happen or neither does.
     """
 
     id: str
@@ -86,6 +91,7 @@ class Edit(Noun, frozen=True, kw_only=True):
     action: str  # the event's kind: schedule.created, .edited, .paused, .resumed, .deleted, …
     actor: str = ""
     reason: str = ""
+    entry_id: str = ""
 
     @property
     def fires(self) -> bool:
@@ -106,13 +112,17 @@ class PutAnswer(Noun, frozen=True, kw_only=True):
 
 
 class Request(Noun, frozen=True, kw_only=True):
-    """A run that a person or program asked for, admitted by decide.admit against ``expected_version``."""
+    """A run that a person or program asked for, admitted by decide.admit against ``expected_version``.
+
+    ``entry_id`` as in Edit.
+    """
 
     schedule_id: int
     expected_version: int
     run: NewRun
     actor: str = ""
     reason: str = ""
+    entry_id: str = ""
 
 
 class Claim(Noun, frozen=True, kw_only=True):
@@ -181,6 +191,43 @@ class Purged(Noun, frozen=True, kw_only=True):
     events: int = 0
     schedules: int = 0
     next_id: int | None = None
+
+
+# --- the inbox --------------------------------------------------------------------------------------
+
+
+class EntryAnswer(Noun, frozen=True, kw_only=True):
+    """What became of an entry: accepted, or refused and why.
+
+    ``version`` is the schedule's after it, ``cut_at`` the cut of its edit, ``run_id`` the run that it asked
+    for. ``answered_at`` is given by the store.
+    """
+
+    entry_id: str
+    accepted: bool
+    why: str = ""
+    version: int | None = None
+    cut_at: datetime | None = None
+    run_id: str | None = None
+    answered_at: datetime | None = None
+
+
+class Entry(Noun, frozen=True, kw_only=True):
+    """What a program outside wishes, in its own words: nothing of it was checked by anybody.
+
+    ``key`` is the writer's own, '' for none. ``first`` is the answer to an earlier entry of that key. Of a
+    document longer than ENTRY_CHARS_MAX only so much more than that was read that its length can be told.
+    """
+
+    id: str
+    key: str = ""
+    kind: str = ""
+    name: str = ""
+    document: str = ""
+    actor: str = ""
+    reason: str = ""
+    answer: EntryAnswer | None = None
+    first: EntryAnswer | None = None
 
 
 # --- transitions: the closed set of ways in which a run moves ---------------------------------------

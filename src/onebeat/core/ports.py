@@ -38,6 +38,8 @@ from onebeat.core.messages import (
     Claimed,
     Due,
     Edit,
+    Entry,
+    EntryAnswer,
     EventQuery,
     Finish,
     Hold,
@@ -71,6 +73,12 @@ CUT_AGE_MAX = timedelta(seconds=1)
 """An edit whose cut is older than this when it commits is stale: the promise "due after the cut follows the
 new definition" would reach too far into the past."""
 
+ANSWERS_KEPT = timedelta(days=7)
+"""For how long the answer to an entry of the inbox is kept, and its key known, after it was given."""
+
+ENTRY_CHARS_MAX = 400_000
+"""How much of an entry's document is read: more than any that could be accepted."""
+
 
 # --- where truth is kept ----------------------------------------------------------------------------
 
@@ -93,6 +101,8 @@ class Ledger(Protocol):
         An edit id that the trail already holds is REPEATED and returns what was committed then; anything
         else that does not fit is STALE and changes nothing. Answers come in the batch's order. A batch with
         the same schedule twice raises ValueError.
+        An ``entry_id`` answers that entry accepted, in the same transaction (of a REPEATED edit with what was
+        committed then); where the entry is answered already, or is not there, the edit is STALE.
         """
 
     def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
@@ -107,7 +117,7 @@ class Ledger(Protocol):
         """Return at most ``limit`` rows with ``next_at`` <= ``now``, the longest due first; then by id.
 
         Reads only. Dormant rows are never due; a row whose documents do not decode is returned by
-        ``broken`` and not here. Under a hold the answer is empty, with no ``next_at``.
+        ``broken`` and not here. Under a hold the answer has no rows and no ``next_at``.
         """
 
     def broken(self, limit: int) -> list[tuple[str, str]]:
@@ -137,7 +147,14 @@ class Ledger(Protocol):
 
         REPEATED when a run of that id exists already, STALE when the version is not the expected one.
         Requests of one schedule in a batch are taken in order, each against the version that the one before
-        left. Each accepted one leaves the event ``run.requested``; waiting runs are promoted.
+        left. Each accepted one leaves the event ``run.requested``; waiting runs are promoted. An ``entry_id``
+        is answered as in ``put``.
+        """
+
+    def answer(self, answers: Sequence[EntryAnswer]) -> list[bool]:
+        """Answer entries of the inbox. One transaction a batch; an answer is given once and never changes.
+
+        False where the entry is answered already, or is not there: nothing was written for it.
         """
 
     def claim(self, claim: Claim) -> list[Claimed]:
@@ -196,7 +213,8 @@ class Ledger(Protocol):
         and day (UTC, of the tile's end) and moves ``provable_from``. A tombstone that old, or an ended
         one-off, goes with its last history, leaving ``schedule.purged`` in the trail with one version more:
         from there it is still answered as a tombstone (``owing``, ``put``), so that no name, id or version
-        starts again.
+        starts again. From the first schedule on (``from_id`` 0) it also forgets entries of the inbox that
+        were answered longer than ANSWERS_KEPT ago, at most ``limit``, the longest ago first.
         """
 
     def wait(self, until: datetime | None) -> bool:
@@ -258,6 +276,12 @@ class Reader(Protocol):
 
     def targets(self) -> list[str]:
         """Return the target keys of live schedules and unfinished runs: what workers try to resolve."""
+
+    def entries(self, limit: int, *, waiting: bool) -> list[Entry]:
+        """Return entries of the inbox: those without an answer, the oldest first, or the newest answered.
+
+        An entry that cannot be read comes back with the parts that can: it never hides its neighbours.
+        """
 
     def strays(self, now: datetime, limit: int) -> list[Stray]:
         """Return runs to park or unpark, judged by the nodes whose announcement is alive at ``now``."""

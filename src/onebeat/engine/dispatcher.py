@@ -6,7 +6,8 @@
                quarantined, alone, with the reason
 
 Then, each at its own pace: runs overtaken by time (lost leases, unanswered hand-overs, passed deadlines),
-runs that no live node can run (parked, and back), rows that do not decode (quarantined), and purging.
+runs that no live node can run (parked, and back), rows that do not decode (quarantined), and purging. What
+``due`` tells of the inbox in passing is done by inbox.py.
 
 ``step()`` never waits and never sleeps. Any number of dispatchers may run: each commit is a compare-and-set,
 and who loses reads again. Wake-ups are hints; with every one of them lost, ``POLL`` bounds what is late.
@@ -40,6 +41,7 @@ from onebeat.core.ports import Clock, Store
 from onebeat.core.triggers.registry import build
 from onebeat.engine.attempt import attempt_event, run_event
 from onebeat.engine.current import storable
+from onebeat.engine.inbox import Inbox
 from onebeat.engine.metrics import Metrics
 
 BATCH_MAX = 1000
@@ -99,6 +101,8 @@ class Dispatcher:
         self._passes: list[tuple[Share | None, timedelta]] = [(share, timedelta(0))]
         if share is not None:
             self._passes.append((None, STRANGERS_AFTER))
+        self._inbox = Inbox(store, holder=holder, tz_version=tz_version, metrics=self._metrics)
+        self._entries = False  # whether the inbox held an entry when it was last asked what is due
         self._tz_version = tz_version
         self._outdated_by: str | None = None  # newer zone data that another dispatcher has
         self._stuck: set[int] = set()  # bad rows that could not be set aside: they must fill no limit
@@ -133,9 +137,21 @@ class Dispatcher:
                 # The next time is set first: a chore that raises must not keep the others from their turn.
                 self._chores[index] = (chore, now + OVERTAKEN_EVERY)
                 self._chores[index] = (chore, now + chore(now))
+        if self._entries:
+            wakes.append(now + self._take_in())
         # No chore wakes the node only to find nothing: what is known to come, or left over, does.
         coming = [at for _, at in self._chores if at is not None and at < now + OVERTAKEN_EVERY]
         return min(*wakes, now + self._poll, self._overdue_at or now + self._poll, *coming)
+
+    def _take_in(self) -> timedelta:
+        """Do what programs outside asked for; return how long until there may be more to do."""
+        try:
+            return self._inbox.step()
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - what comes from outside must not keep anything from being settled
+            _log.exception("%s: the inbox cannot be read", self._holder)
+            return self._poll
 
     # --- settling ---
 
@@ -145,6 +161,7 @@ class Dispatcher:
         for _ in range(ROUNDS_MAX):
             began = self._clock.now()
             due = self._store.due(now - patience, self._batch_max + len(self._stuck), share)
+            self._entries = due.entries
             rows = {row.id: row for row in due.rows if row.id not in self._stuck}
             if self._outdated_by is not None:
                 rows = {row_id: row for row_id, row in rows.items() if not _zoned(row)}

@@ -55,6 +55,9 @@ TABLE: dict[str, Metric] = {
     "onebeat_alerts_total": Metric(
         "counter", ("schedule",), "Runs unfinished past their schedule's alert_after."
     ),
+    "onebeat_inbox_entries_total": Metric(
+        "counter", ("answer",), "Entries of the inbox that this node answered: accepted or refused."
+    ),
     "onebeat_step_failures_total": Metric("counter", ("step",), "Steps of the engine that raised."),
 }
 

@@ -46,14 +46,14 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
-from onebeat.store.memory_purge import MemoryPurge
+from onebeat.store.memory_inbox import MemoryInbox
 from onebeat.store.moves import cancelled, extended, leased, moved, too_late
 
 DROPPED = "dropped"
 """The level of a log's last line, where the rest of it did not fit."""
 
 
-class MemoryStore(MemoryPurge):
+class MemoryStore(MemoryInbox):
     """A Store in this process's memory. Thread-safe. Its clock is the one that it is handed."""
 
     def __init__(self, clock: Clock) -> None:
@@ -89,14 +89,17 @@ class MemoryStore(MemoryPurge):
     def _misfit(self, edit: Edit, now: datetime) -> PutAnswer | None:
         """Return the answer to an edit that changes nothing; None if it shall be made."""
         if edit.id in self._edits:
-            return replace(self._edits[edit.id], answer=Answer.REPEATED)
+            then = replace(self._edits[edit.id], answer=Answer.REPEATED)
+            assert then.schedule is not None
+            self._accept(edit, now, version=then.schedule.version, cut_at=then.cut_at)
+            return then
         row = self._row(edit.after.name)
         # The clock may have gone back since the last cut; cuts do not.
         latest = now if row is None else max(now, row.cut_at)
         fits = edit.expected_version == (0 if row is None else row.version)
         fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
         stopped = edit.fires and self._hold is not None
-        waits = self._waits(folds_beside(edit.settlements))
+        waits = self._waits(folds_beside(edit.settlements)) and self._asks(edit)
         return (
             None if fits and fresh and waits and not stopped else PutAnswer(answer=Answer.STALE, schedule=row)
         )
@@ -114,6 +117,7 @@ class MemoryStore(MemoryPurge):
         self._promote(after.id)
         answer = PutAnswer(answer=Answer.ACCEPTED, schedule=after, cut_at=edit.cut_at)
         self._edits[edit.id] = answer
+        self._accept(edit, now, version=after.version, cut_at=edit.cut_at)
         return answer
 
     def _numbered(self, after: Schedule, row: Schedule | None) -> Schedule:
@@ -300,9 +304,10 @@ class MemoryStore(MemoryPurge):
 
     def _request(self, request: Request, now: datetime) -> Answer:
         if request.run.id in self._runs:
+            self._accept(request, now, run_id=request.run.id)
             return Answer.REPEATED
         row = self._current(request.schedule_id, request.expected_version)
-        if row is None:
+        if row is None or not self._asks(request):
             return Answer.STALE
         self._fire(row, request.run, now)
         self._rows[row.id] = replace(row, version=row.version + 1)
@@ -318,6 +323,7 @@ class MemoryStore(MemoryPurge):
             )
         )
         self._promote(row.id)
+        self._accept(request, now, version=row.version + 1, run_id=request.run.id)
         return Answer.ACCEPTED
 
     def claim(self, claim: Claim) -> list[Claimed]:

@@ -10,6 +10,7 @@ from onebeat.core.errors import NotFound
 from onebeat.core.messages import (
     Change,
     Due,
+    Entry,
     EventQuery,
     Hold,
     LogLine,
@@ -59,6 +60,7 @@ class MemoryReader:
         self._summaries: dict[int, dict[str, Summary]] = {}
         self._provable: dict[int, datetime] = {}
         self._nodes: dict[str, Node] = {}
+        self._entries: dict[str, Entry] = {}
         self._hold: Hold | None = None
         self._hold_edits: dict[str, Hold | None] = {}
         self._last_id = 0
@@ -230,8 +232,9 @@ class MemoryReader:
 
     def due(self, now: datetime, limit: int, share: Share | None = None) -> Due:
         with self._lock:
+            entries = any(entry.answer is None for entry in self._entries.values())
             if self._hold is not None:
-                return Due()
+                return Due(entries=entries)
             coming = [
                 (row.next_at, row.id, row)
                 for row in self._rows.values()
@@ -244,6 +247,7 @@ class MemoryReader:
             return Due(
                 rows=tuple(self._owing(row) for row in rows[:limit]),
                 next_at=min(later, default=None),
+                entries=entries,
             )
 
     def _owing(self, row: Schedule) -> Owing:

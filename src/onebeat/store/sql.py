@@ -168,6 +168,7 @@ class SqlStore(SqlSharing):
 
         def work(session: Session) -> list[Answer]:
             session.lock(SCHEDULES_BY_ID, [request.schedule_id for request in requests])
+            self._lock_entries(session, (request.entry_id for request in requests))
             now = session.now()
             return [self._request(session, request, now) for request in requests]
 
@@ -175,9 +176,10 @@ class SqlStore(SqlSharing):
 
     def _request(self, session: Session, request: Request, now: datetime) -> Answer:
         if session.row(RUN_EXISTS, (request.run.id,)) is not None:
+            self._accept(session, request, now, run_id=request.run.id)
             return Answer.REPEATED
         under = session.row(UNDER_CURRENT, (request.schedule_id, request.expected_version))
-        if under is None:
+        if under is None or not self._waits(session, request):
             return Answer.STALE
         self._fire(session, [(request.run, under, None)], now)
         session.run(BUMPED, (request.schedule_id,))
@@ -192,6 +194,7 @@ class SqlStore(SqlSharing):
         )
         self._tell(session, [event])
         self._promote(session, request.schedule_id)
+        self._accept(session, request, now, version=request.expected_version + 1, run_id=request.run.id)
         return Answer.ACCEPTED
 
     def announce(self, node: Node) -> list[str]:

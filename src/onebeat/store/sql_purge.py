@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from onebeat.core.messages import Purged
 from onebeat.core.model import micros
+from onebeat.core.ports import ANSWERS_KEPT
 from onebeat.store.dialects.protocol import PURGE, BatchDelete, Row, Session
 from onebeat.store.rows import DELETED, FIRST, instant_of, is_once, policy_of
 from onebeat.store.sql_runs import SqlRuns
@@ -52,6 +53,8 @@ BURIED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, incarna
     WHERE s.id = ? AND s.version = ?"""
 UNCHANGED = "SELECT 1 FROM onebeat_schedules WHERE id = ? AND version = ?"
 SCHEDULE_GONE = "DELETE FROM onebeat_schedules WHERE id = ? AND version = ?"
+ENTRIES_OLD = "SELECT id FROM onebeat_inbox WHERE answered_at < ? ORDER BY answered_at LIMIT ?"
+ENTRIES_GONE = BatchDelete("onebeat_inbox", "id")
 
 
 class Beyond(NamedTuple):
@@ -67,6 +70,8 @@ class SqlPurge(SqlRuns):
     """The verb ``purge``."""
 
     def purge(self, now: datetime, limit: int, from_id: int = 0) -> Purged:
+        if from_id == 0:
+            self._forget_entries(now - ANSWERS_KEPT, limit)
         found, next_id = self._read(lambda session: _search(session, now, limit, from_id))
         if not found:
             return Purged(next_id=next_id)
@@ -83,6 +88,11 @@ class SqlPurge(SqlRuns):
             return Purged(runs=runs, events=events, schedules=schedules, next_id=next_id)
 
         return self._dialect.write(work)
+
+    def _forget_entries(self, before: datetime, limit: int) -> None:
+        old = self._read(lambda session: session.rows(ENTRIES_OLD, (micros(before), limit)))
+        if old:
+            self._dialect.write(lambda session: session.batch(ENTRIES_GONE, old))
 
 
 def _search(session: Session, now: datetime, limit: int, from_id: int) -> tuple[list[Beyond], int | None]:

@@ -38,7 +38,7 @@ from onebeat.store.rows import (
     schedule_of,
     skips_text,
 )
-from onebeat.store.sql_purge import SqlPurge
+from onebeat.store.sql_inbox import SqlInbox
 from onebeat.store.sql_runs import UNFINISHED_LOCKED, UNFINISHED_OF, WAITING_OF
 
 SCHEDULES_BY_NAME = "SELECT id FROM onebeat_schedules WHERE name IN {keys} ORDER BY id"
@@ -109,7 +109,7 @@ Numbered: TypeAlias = tuple[int, int]
 """A schedule's id and the number of one of its definitions."""
 
 
-class SqlPut(SqlPurge):
+class SqlPut(SqlInbox):
     """The verb ``put``, and the writing of tiles, which ``settle`` does as well."""
 
     def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
@@ -119,6 +119,7 @@ class SqlPut(SqlPurge):
     def _put(self, session: Session, edits: Sequence[Edit]) -> list[PutAnswer]:
         names = [edit.after.name for edit in edits]
         session.lock(SCHEDULES_BY_NAME, names)
+        self._lock_entries(session, (edit.entry_id for edit in edits))
         now = session.now()
         seen = {
             row[0]: schedule_of(row[1:])[0] for row in session.batch(EDITS_SEEN, [(e.id,) for e in edits])
@@ -135,11 +136,12 @@ class SqlPut(SqlPurge):
             fits = edit.expected_version == (0 if row is None else row.version)
             fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
             stopped = edit.fires and held
+            asked = self._waits(session, edit)
             if (
                 edit.id in seen or edit.id in taken
             ):  # the same id twice in a batch: the second repeats the first
                 verdicts.append(Answer.REPEATED)
-            elif not fits or not fresh or stopped or not stands:
+            elif not fits or not fresh or stopped or not stands or not asked:
                 verdicts.append(Answer.STALE)
             else:
                 taken[edit.id] = edit
@@ -151,6 +153,8 @@ class SqlPut(SqlPurge):
             cut = None if verdict is Answer.STALE or stands_now is None else stands_now.cut_at
             if verdict is Answer.ACCEPTED:
                 cut = edit.cut_at
+            if verdict is not Answer.STALE and stands_now is not None:
+                self._accept(session, edit, now, version=stands_now.version, cut_at=cut)
             answers.append(PutAnswer(answer=verdict, schedule=stands_now, cut_at=cut))
         return answers
 

@@ -101,6 +101,7 @@ DUE_NEXT = """SELECT next_at FROM onebeat_schedules AS s
 SHARED = " AND s.shard % ? = ?"
 DUE_ORDER = " ORDER BY s.next_at, s.id"
 NEXT_ORDER = " ORDER BY s.next_at LIMIT 1"
+ENTRY_THERE = "CASE WHEN EXISTS (SELECT 1 FROM onebeat_inbox WHERE answer IS NULL) THEN 1 ELSE 0 END"
 SOONEST = f"""SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES}
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 ORDER BY s.next_at LIMIT ?"""
 IDLE = Load()
@@ -251,13 +252,15 @@ class SqlReader:
 
         def work(session: Session) -> Due:
             if self._held(session) is not None:
-                return Due()
+                return Due(entries=bool(session.rows(f"SELECT {ENTRY_THERE}")[0][0]))
             rows = (
                 self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args, limit)
             )
             found = tuple(islice((row for row in rows if row is not None), limit))
-            following = session.row(DUE_NEXT + shared + NEXT_ORDER, args)
-            return Due(rows=found, next_at=None if following is None else instant_of(following[0]))
+            asked = f"SELECT ({DUE_NEXT}{shared}{NEXT_ORDER}), {ENTRY_THERE}"
+            ((following, waits),) = session.rows(asked, args)
+            next_at = None if following is None else instant_of(following)
+            return Due(rows=found, next_at=next_at, entries=bool(waits))
 
         return self._read(work)
 

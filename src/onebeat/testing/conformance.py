@@ -12,6 +12,7 @@ nothing is skipped.
 
 from onebeat.testing.conformance_choices import ChoiceSuite
 from onebeat.testing.conformance_claim import ClaimSuite
+from onebeat.testing.conformance_inbox import InboxSuite
 from onebeat.testing.conformance_law import LawSuite
 from onebeat.testing.conformance_moves import MoveSuite
 from onebeat.testing.conformance_purge import PurgeSuite
@@ -33,6 +34,7 @@ class StoreSuite(
     ReadSuite,
     PurgeSuite,
     RepeatSuite,
+    InboxSuite,
     LawSuite,
     ChoiceSuite,
     SharingSuite,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onebeat.core.errors import StoreUnavailable
-from onebeat.core.messages import Cancel, Hold, Note, Request, Start
+from onebeat.core.messages import Cancel, Entry, EntryAnswer, Hold, Note, Request, Start
 from onebeat.core.model import Overlap, RunState
 from onebeat.core.ports import Store
 from onebeat.testing.conformance_stage import DAY, EVERYTHING, Book, Stage
@@ -42,6 +42,12 @@ def _request(book: Book) -> Call:
     row = book.create()
     wanted = Request(schedule_id=row.id, expected_version=row.version, run=book.asked(row, "k"))
     return lambda store: store.request([wanted])
+
+
+def _answer(book: Book) -> Call:
+    assert book.append is not None
+    answer = EntryAnswer(entry_id=book.append(Entry(id="", kind="pause", name="a")), accepted=False)
+    return lambda store: store.answer([answer])
 
 
 def _claim(book: Book) -> Call:
@@ -95,6 +101,7 @@ PLAYS: dict[str, Callable[[Book], Call]] = {
     "hold": _hold,
     "settle": _settle,
     "request": _request,
+    "answer": _answer,
     "claim": _claim,
     "advance": _advance,
     "note": _note,

@@ -6,6 +6,7 @@ what it is given, whatever was decided and why.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -20,6 +21,7 @@ from onebeat.core.messages import (
     Claimed,
     Done,
     Edit,
+    Entry,
     EventQuery,
     Finish,
     PutAnswer,
@@ -84,6 +86,10 @@ class Stage:
         """Make the stored documents of a schedule undecodable, behind the store's back."""
         raise NotImplementedError("declare documents = False, or break the row")
 
+    def append(self, store: Store, entry: Entry) -> str:
+        """Append an entry to the inbox, as a program outside would; return its id. Its own id is not used."""
+        raise NotImplementedError("do what your page tells other programs to do")
+
     @pytest.fixture
     def clock(self) -> VirtualClock:
         """Give the time of the play: noon, until it is moved."""
@@ -99,15 +105,18 @@ class Stage:
     @pytest.fixture
     def book(self, store: Store, clock: VirtualClock) -> "Book":
         """Give the book of the play."""
-        return Book(store, clock)
+        return Book(store, clock, partial(self.append, store))
 
 
 class Book:
     """Short words for what the tests do again and again. Each is one call of the store, or none."""
 
-    def __init__(self, store: Store, clock: VirtualClock) -> None:
+    def __init__(
+        self, store: Store, clock: VirtualClock, append: Callable[[Entry], str] | None = None
+    ) -> None:
         self.store = store
         self.clock = clock
+        self.append = append
         self._edits = 0
 
     @property
@@ -412,7 +421,8 @@ class Book:
         runs = self.store.runs(RunQuery(limit=EVERYTHING))
         trails = [self.store.trail(row.id) for row in rows]
         logs = [self.store.log(run.id) for run in runs]
-        return rows, runs, self.events(), trails, logs, self.store.held(), self.store.nodes()
+        entries = [self.store.entries(EVERYTHING, waiting=waiting) for waiting in (True, False)]
+        return rows, runs, self.events(), trails, logs, self.store.held(), self.store.nodes(), entries
 
 
 def one(items: Sequence[T]) -> T:

@@ -184,6 +184,8 @@ def edit_cells(edit: Edit) -> dict[str, Any]:
         "id": edit.id,
         "name": after.name,
         "expected": str(edit.expected_version),
+        "version": str(after.version),
+        "entry_id": edit.entry_id,
         "cut_at": text_of(edit.cut_at),
         "boundary_at": text_of(edit.boundary_at),
         "mark": text_of(edit.settlements[-1].mark_after) if edit.settlements else None,

@@ -126,12 +126,12 @@ class RedisReader:
         while True:
             room = limit - len(rows)
             args = [text_of(now), room, index, of, skipped]
-            found, following, skipped = self._server.run(script("due"), args, self._now())
+            found, following, skipped, waits = self._server.run(script("due"), args, self._now())
             rows += [owing for row in found if (owing := owing_from(row)) is not None]
             if len(rows) >= limit or len(found) < room:
                 break  # else some did not decode, and there may be more
         next_at = None if following is None else instant(following)
-        return Due(rows=tuple(rows), next_at=next_at)
+        return Due(rows=tuple(rows), next_at=next_at, entries=bool(waits))
 
     def broken(self, limit: int) -> list[tuple[str, str]]:
         looked_at = [schedule_from(each) for each in self._ask("soonest", limit + LOOKED_AT) if each]

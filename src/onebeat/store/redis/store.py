@@ -47,8 +47,8 @@ from onebeat.store.redis.cells import (
     text_or_none,
     tiles,
 )
+from onebeat.store.redis.inbox import RedisInbox
 from onebeat.store.redis.promise import Kept
-from onebeat.store.redis.purge import RedisPurge
 from onebeat.store.redis.server import Script, Server, script
 from onebeat.store.redis.steps import step_cells
 from onebeat.store.redis.waking import Waking
@@ -65,7 +65,7 @@ SAID = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
 T = TypeVar("T")
 
 
-class RedisStore(RedisPurge):
+class RedisStore(RedisInbox):
     """A Store on a Redis or Valkey server. Thread-safe. Its clock is the server's, or what a test gives."""
 
     def __init__(self, server: Server, kept: Kept, clock: Clock, *, instead: Clock | None = None) -> None:
@@ -92,7 +92,7 @@ class RedisStore(RedisPurge):
         age_max = str(CUT_AGE_MAX // timedelta(microseconds=1))
         cells = ((edit, edit_cells(edit)) for edit in edits)
         for part in _parts(cells, lambda each: sum(map(len, each[1]["definition"]))):
-            told, changes = self._write(script("put"), [[packed for _, packed in part], age_max])
+            told, changes = self._write(script("entries", "put"), [[packed for _, packed in part], age_max])
             answers += [_put_answer(edit, *answer) for (edit, _), answer in zip(part, told, strict=True)]
             self._waking.changed(changes)
         return answers
@@ -128,7 +128,7 @@ class RedisStore(RedisPurge):
     def request(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer] = []
         for part in _parts(requests, lambda _: 0):
-            told, changes = self._write(script("request"), [[_request(each) for each in part]])
+            told, changes = self._write(script("entries", "request"), [[_request(each) for each in part]])
             answers += map(Answer, told)
             self._waking.changed(changes)
         return answers
@@ -256,7 +256,13 @@ def _request(request: Request) -> list[Any]:
         actor=request.actor or None,
         reason=request.reason or None,
     )
-    return [str(request.schedule_id), str(request.expected_version), new_run(request.run), said]
+    return [
+        str(request.schedule_id),
+        str(request.expected_version),
+        new_run(request.run),
+        said,
+        request.entry_id,
+    ]
 
 
 def _advanced(answer: str, state: str, token: str, flagged: str) -> Advanced:

@@ -137,6 +137,9 @@ class Waking:
                 heard = heard or missed or 0  # a new line need not hear what was known before it
                 continue
             number, _, name = said.partition(" ")
+            if not number.isdecimal():  # a program outside, which has appended to the inbox
+                self._waiting.changed()
+                continue
             heard = int(number)
             # What this process did itself is known from here on, and so is all that came before it.
             if self._hear(int(number)) and name != self._server.name:

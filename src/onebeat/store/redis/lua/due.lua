@@ -1,8 +1,10 @@
 -- args: the instant, how many, the share: which, of how many (or nil), how many to pass by. Returns rows, the next
--- instant, and how many were passed by or taken.
+-- instant, how many were passed by or taken, and whether the inbox holds an entry.
 local at, limit, index, of = tonumber(args[1]), args[2], args[3], args[4]
+-- Whatever a hand has put in its place, settling goes on.
+local entries = call('TYPE', ns .. 'inbox').ok == 'stream' and call('XLEN', ns .. 'inbox') > 0
 if call('HEXISTS', META, 'hold') == 1 then
-  return {{}, false, 0}
+  return {{}, false, 0, entries}
 end
 
 local function shared(member)
@@ -53,4 +55,4 @@ repeat
   end
   passed_by = passed_by + #page
 until following or #page < 16 or passed_by > 65536
-return {rows, following, skipped}
+return {rows, following, skipped, entries}

@@ -27,7 +27,10 @@ end
 -- Return the answer to an edit that changes nothing, or nil and where its name stands.
 local function misfit(edit)
   if call('EXISTS', ns .. 'change:' .. edit.id) == 1 then
-    local schedule_id, number = unpack(values('change:' .. edit.id, {'schedule_id', 'number'}))
+    local schedule_id, number, version, cut_at = unpack(
+      values('change:' .. edit.id, {'schedule_id', 'number', 'version', 'cut_at'})
+    )
+    answer(edit.entry_id, {'answer', 'accepted', 'version', version or '', 'cut_at', cut_at or ''})
     local definition = all('definition:' .. (schedule_id or '') .. ':' .. (number or ''))
     return {'repeated', {{}, all('change:' .. edit.id), definition}}
   end
@@ -35,7 +38,7 @@ local function misfit(edit)
   local latest = math.max(clock, row and tonumber(row.cut_at or '0') or clock)
   local cut = tonumber(edit.cut_at)
   local fits = edit.expected == (row and row.version or '0')
-  local stopped = edit.fires and call('HEXISTS', META, 'hold') == 1
+  local stopped = (edit.fires and call('HEXISTS', META, 'hold') == 1) or not asks(edit.entry_id)
   if fits and cut <= latest and clock - cut <= CUT_AGE_MAX and not stopped and all_wait(edit.folds) then
     return nil, row
   end
@@ -160,6 +163,7 @@ for index, edit in ipairs(args[1]) do
       fire(fires, new)
     end
     promote(schedule_id)
+    answer(edit.entry_id, {'answer', 'accepted', 'version', edit.version, 'cut_at', edit.cut_at})
     answers[index] = {'accepted', schedule_id, kept}
   end
 end
