@@ -2,7 +2,7 @@
 
 The run's own process names a folder; whoever comes first starts a server there, under a lock, and leaves its
 URL for the others. A guard ends it with the run. A developer who has a server names it instead:
-ONEBEAT_TEST_POSTGRES_URL and so on.
+ONEBEAT_TEST_POSTGRES_URL and so on, and MYSQL_URL for MySQL.
 """
 
 from __future__ import annotations
@@ -90,6 +90,12 @@ def environment(home: Path) -> dict[str, str]:
     return {"PATH": path, "HOME": str(home), "LC_ALL": "C", **kept}
 
 
+def given_url(kind: str) -> str | None:
+    """Return the URL of a server that a developer has; MYSQL_URL is for the tests that are MariaDB's else."""
+    short = os.environ.get("MYSQL_URL") if kind == "mariadb" else None
+    return short or os.environ.get(f"ONEBEAT_TEST_{kind.upper()}_URL") or None
+
+
 class Servers:
     """The servers of this run, as one of its processes sees them."""
 
@@ -112,8 +118,8 @@ class Servers:
 
     def url(self, kind: str) -> str:
         """Return the URL of a server, which is started if nobody has done it."""
-        given = os.environ.get(f"ONEBEAT_TEST_{kind.upper()}_URL")
-        if given:
+        given = given_url(kind)
+        if given is not None:
             return given
         if kind not in self._urls:
             self._urls[kind] = self._started(kind)
@@ -130,7 +136,7 @@ class Servers:
     def leave(self) -> None:
         """Remove what this process made on servers that are not ours; stop ours, if the run is."""
         for kind, names in self._made.items():
-            if os.environ.get(f"ONEBEAT_TEST_{kind.upper()}_URL"):
+            if given_url(kind) is not None:
                 importlib.import_module(f"tests.servers.{kind}").forget(self.url(kind), names)
         self._made.clear()
         if self.folder is None or os.getpid() != self.owner:

@@ -36,7 +36,8 @@ ABOUT = "SELECT version(), @@innodb_flush_log_at_trx_commit, @@global.sync_binlo
 LEVELS = "SHOW SESSION VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')"
 OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM onebeat_changes),
-    (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds)"""
+    (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds),
+    (SELECT max(id) FROM onebeat_inbox)"""
 
 
 class Mysql:
@@ -77,14 +78,7 @@ class Mysql:
     def _looked_at(self) -> Row:
         """Return what the server says of itself; refuse one that cannot keep the promise."""
         about = self.read(lambda session: session.rows(ABOUT)[0])
-        version = str(about[0])
-        name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
-        numbers = re.findall(r"\d+", version.removeprefix("5.5.5-"))
-        if tuple(map(int, numbers[:2])) < OLDEST[name]:
-            raise StoreUnsafe(
-                f"{self._place} is {name} {version}; onebeat needs MariaDB 10.6 or MySQL 8.0, or "
-                "later: before them no reader could pass over a row that is held"
-            )
+        refuse_old(str(about[0]), self._place)
         if about[4]:
             raise StoreUnavailable(
                 f"{self._place} is a replica, where nothing can be written; name the primary"
@@ -169,7 +163,7 @@ class Mysql:
         return self._waiting.wait(until)
 
     def _look(self) -> bool:
-        """Return whether runs, changes or events were added since the last look."""
+        """Return whether runs, changes, events or entries were added since the last look."""
         try:
             newest = self.look(NEWEST)[0]
         except OnebeatError:
@@ -202,6 +196,17 @@ class Mysql:
         """Close both pools. Safe to repeat."""
         self._writers.close()
         self._readers.close()
+
+
+def refuse_old(version: str, place: str) -> None:
+    """Raise StoreUnsafe for a server that lacks what is needed; ``version`` is what it says of itself."""
+    name = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+    numbers = re.findall(r"\d+", version.removeprefix("5.5.5-"))  # what MariaDB puts before its own, at times
+    if tuple(map(int, numbers[:2])) < OLDEST[name]:
+        raise StoreUnsafe(
+            f"{place} is {name} {version}; onebeat needs MariaDB 10.6 or MySQL 8.0, or "
+            "later: before them no reader could pass over a row that is held"
+        )
 
 
 def _transact(db: Connection, begin: str, session: MysqlSession, work: Callable[[Session], T]) -> T:
