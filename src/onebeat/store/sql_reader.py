@@ -94,14 +94,15 @@ DUE_ROWS = """SELECT s.id, s.name, s.incarnation, s.version, s.settled_until, s.
         (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END
     FROM onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?"""
-HELD_OR_NEXT = """SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
-    FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{} ORDER BY s.next_at LIMIT 1)"""
+ENTRY_THERE = "CASE WHEN EXISTS (SELECT 1 FROM onebeat_inbox WHERE answer IS NULL) THEN 1 ELSE 0 END"
+HELD_OR_NEXT = f"""SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
+    FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{{}}
+    ORDER BY s.next_at LIMIT 1), {ENTRY_THERE}"""
 DUE_NEXT = """SELECT next_at FROM onebeat_schedules AS s
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at > ?"""
 SHARED = " AND s.shard % ? = ?"
 DUE_ORDER = " ORDER BY s.next_at, s.id"
 NEXT_ORDER = " ORDER BY s.next_at LIMIT 1"
-ENTRY_THERE = "CASE WHEN EXISTS (SELECT 1 FROM onebeat_inbox WHERE answer IS NULL) THEN 1 ELSE 0 END"
 SOONEST = f"""SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES}
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 ORDER BY s.next_at LIMIT ?"""
 IDLE = Load()
@@ -246,9 +247,11 @@ class SqlReader:
         shared, mine = ("", ()) if share is None else (SHARED, (share.of, share.index))
         args = (at, *mine)
         # Looked first, in one statement: mostly nothing is due, and an idle node shall cost next to nothing.
-        ((held, first),) = self._dialect.look(HELD_OR_NEXT.format(shared), mine)
-        if held is not None or first is None or first > at:
-            return Due(next_at=None if held is not None or first is None else instant_of(first))
+        ((after, first, waits),) = self._dialect.look(HELD_OR_NEXT.format(shared), mine)
+        held = hold_of(after) is not None
+        if held or first is None or first > at:
+            next_at = None if held or first is None else instant_of(first)
+            return Due(next_at=next_at, entries=bool(waits))
 
         def work(session: Session) -> Due:
             if self._held(session) is not None:
