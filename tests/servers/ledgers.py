@@ -42,7 +42,11 @@ def dialect_at(url: str, clock: Clock) -> Dialect:
 def opened_at(url: str, clock: Clock) -> SqlStore:
     """Open the ledger of a URL on a clock that is not the server's, so that a play can set it."""
     dialect = dialect_at(url, clock)
-    migrations.migrate(dialect)
+    try:
+        migrations.migrate(dialect)
+    except BaseException:
+        dialect.close()
+        raise
     return SqlStore(dialect)
 
 

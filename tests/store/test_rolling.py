@@ -17,8 +17,10 @@ from onebeat.store import migrations
 from onebeat.store.dialects.protocol import Dialect
 from onebeat.store.dialects.sqlite import Sqlite
 from onebeat.store.migrations import Step
+from onebeat.store.rows import NODE_COLUMNS, node_cells
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
+from onebeat.testing.conformance_stage import Book
 
 pytestmark = pytest.mark.slow
 
@@ -157,3 +159,30 @@ def test_old_nodes_go_on_while_the_step_is_being_made_and_see_what_new_ones_writ
 
     row = beat.schedules.show("a").schedule
     assert (row.definition.title, row.definition.tags) == ("by a new one", ("by-an-old-one",))
+
+
+def test_a_node_of_before_there_were_settings_is_listed_and_compared_without_them(roll: Roll) -> None:
+    store = roll.start(new=False).store
+    book = Book(store, roll.clock)
+    columns = [name.strip() for name in NODE_COLUMNS.split(",")]
+    assert columns.pop() == "settings"
+    sql = f"INSERT INTO onebeat_nodes ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    store._dialect.write(lambda session: session.run(sql, node_cells(book.node("old"))[:-1]))
+
+    assert store.announce(book.node("new", settings={"the zone of app": "UTC"})) == []
+    assert {node.id: node.settings for node in store.nodes()} == {
+        "old": {},
+        "new": {"the zone of app": "UTC"},
+    }
+
+
+@pytest.mark.parametrize(
+    "roll", [pytest.param("mariadb", marks=pytest.mark.server("mariadb"))], indirect=True
+)
+def test_every_pre_step_may_be_begun_again_where_statements_commit_one_by_one(roll: Roll) -> None:
+    dialect = roll.start(new=False).store._dialect
+    for step in migrations.steps("mysql"):
+        if step.step == "pre":
+            dialect.write(lambda session, sql=step.sql: session.run(sql))
+
+    assert roll.start(new=False).store.nodes() == []

@@ -13,6 +13,7 @@ from onebeat import InvalidInput, NotFound, cron, interval, minutes, seconds
 from onebeat.core.edits import quarantine
 from onebeat.core.model import Event, Run
 from onebeat.store.memory import MemoryStore
+from onebeat.testing.conformance_stage import Book
 from onebeat.testing.virtual import VirtualOnebeat
 
 
@@ -354,3 +355,16 @@ def test_a_doctor_changes_nothing(beat: VirtualOnebeat) -> None:
     beat.audit()
     beat.why("a", at(13))
     assert picture() == before
+
+
+def test_a_doctor_names_what_live_nodes_and_this_app_do_not_agree_on(beat: VirtualOnebeat) -> None:
+    beat.declare("digest", "0 9 * * *", "shop.orders:close")
+    book = Book(beat.store, beat.clock)
+    for name, zone in (("a", "UTC"), ("b", "Asia/Tokyo"), ("c", "Asia/Tokyo")):
+        beat.store.announce(book.node(name, settings={"the zone of test": zone, "alike": "x"}))
+    gone = {"the zone of test": "Europe/Paris"}
+    beat.store.announce(book.node("gone", settings=gone, alive_until=book.now))
+
+    assert told(beat, "agreement") == [
+        ("warn", "the zone of test differs: Asia/Tokyo on b, c; UTC on a, this app")
+    ]

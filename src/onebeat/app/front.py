@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, Unpack
 from uuid import uuid4
 
+from onebeat.app import agreeing
 from onebeat.app.declaring import Applied, Declarations
 from onebeat.app.desk import Desk
 from onebeat.app.explaining import Explaining, Why
@@ -66,7 +67,7 @@ class Onebeat:
         self._declarations = Declarations(self._desk, self._targets, owner, revision)
         self._outlook = Outlook(self._desk)
         self._proof = Proof(self._desk)
-        self._health = Health(self._desk)
+        self._health = Health(self._desk, self._declarations)
         self._explaining = Explaining(self._desk)
         self._followers: list[Follower] = []
         self.schedules = Schedules(self._desk, self._targets)
@@ -237,6 +238,10 @@ class Onebeat:
             grace=grace,
             share=share,
             tz_version=tz_version(),
+            settings=agreeing.declared(self._declarations, self._desk.zone)
+            | agreeing.served(
+                roles=roles, queues=queues, lease=lease, share=share, durability=store.facts()["durability"]
+            ),
             beside=[(follower.role, _step(follower, store, holder)) for follower in followers],
         )
 

@@ -6,11 +6,14 @@ from datetime import timedelta
 from typing import Literal
 
 from onebeat._version import __version__
+from onebeat.app import agreeing
+from onebeat.app.declaring import Declarations
 from onebeat.app.desk import Desk
 from onebeat.core.catalogue import SETTINGS
 from onebeat.core.errors import near_miss
 from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Node, Noun
+from onebeat.core.ports import Neighbouring
 from onebeat.core.triggers import tz_version
 
 OFFSET_MAX = timedelta(seconds=1)
@@ -29,8 +32,9 @@ class Complaint(Noun, frozen=True, kw_only=True):
 class Health:
     """Looks at everything and changes nothing."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, declarations: Declarations) -> None:
         self._desk = desk
+        self._declarations = declarations
 
     def check(self) -> list[Complaint]:
         """Return what was looked at, in the order of how much depends on it."""
@@ -39,6 +43,7 @@ class Health:
             *self._clocks(),
             *self._zones(),
             *self._nodes(),
+            *self._agreement(),
             *self._work(),
             *self._settings(),
         ]
@@ -89,6 +94,20 @@ class Health:
         versions = sorted({node.version for node in alive} | {__version__})
         if len(versions) > 1:
             yield _warn("versions", f"{', '.join(versions)} are in use at once")
+
+    def _agreement(self) -> Iterator[Complaint]:
+        """Compare what live nodes have announced, and what this app declares; look for ledgers beside."""
+        here = agreeing.declared(self._declarations, self._desk.zone)
+        alive = [(node.id, node.settings) for node in self._alive()]
+        for what in agreeing.differences([*alive, ("this app", here)]):
+            yield _warn("agreement", what)
+        if isinstance(self._desk.store, Neighbouring):
+            for name, count in self._desk.store.neighbours().items():
+                yield _warn(
+                    "neighbours",
+                    f"{name} is another ledger on this server, with {count} live nodes: what is declared in "
+                    "both fires in both",
+                )
 
     def _work(self) -> Iterator[Complaint]:
         counts = self._desk.store.counts()

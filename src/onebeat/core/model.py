@@ -434,6 +434,7 @@ class Node(Noun, frozen=True, kw_only=True, omit_defaults=True):
     seen_at: datetime
     alive_until: datetime
     stopping: bool = False
+    settings: dict[str, str] = {}  # what all nodes of a ledger should agree on, in words
 
 
 # --- names and small arithmetic ---------------------------------------------------------------------

@@ -187,7 +187,10 @@ class Ledger(Protocol):
         """
 
     def announce(self, node: Node) -> list[str]:
-        """Write a node's row; return warnings about others alive (another version, older zone data)."""
+        """Write a node's row; return warnings about others alive.
+
+        They have another version, older zone data, or another value of a setting that both announce.
+        """
 
     def record(self, events: Sequence[Event]) -> None:
         """Append events that accompany no other change: a step that failed, an alert, a result refused.
@@ -317,6 +320,17 @@ class Loan(Protocol):
         that was lent: its borrower has ended it. Raises StoreUnavailable when the database gave it up, or
         nobody knows whether the commit was done: then an end with the same token, sent by ``advance``, waits
         for the truth, and is REFUSED if it was.
+        """
+
+
+@runtime_checkable
+class Neighbouring(Store, Protocol):
+    """A store that may see other ledgers beside its own. One that cannot has none of this."""
+
+    def neighbours(self) -> dict[str, int]:
+        """Return other ledgers on the same server that have live nodes: where they are, and how many nodes.
+
+        As far as this user may look; each is a ledger of its own, and knows nothing of this one.
         """
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from onebeat._version import __version__
@@ -29,6 +29,7 @@ class Presence:
         roles: Sequence[str],
         queues: Sequence[str] = (),
         tz_version: str = "",
+        settings: Mapping[str, str] | None = None,
         lasts: timedelta = ANNOUNCED_FOR,
     ) -> None:
         self.holder = holder
@@ -37,6 +38,7 @@ class Presence:
         self._clock = clock
         self._queues = tuple(queues)
         self._tz_version = tz_version
+        self._settings = dict(settings or {})
         self._lasts = lasts
         self._host = socket.gethostname()
         self._started_at: datetime | None = None
@@ -80,6 +82,7 @@ class Presence:
                 seen_at=now,
                 alive_until=alive_until,
                 stopping=said[1],
+                settings=self._settings,
             )
         )
         self._said = said

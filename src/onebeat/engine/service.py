@@ -15,7 +15,7 @@ A part that fails delays nobody but itself, and no part ever ends before it is a
 import logging
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from queue import SimpleQueue
 
@@ -46,6 +46,7 @@ class Service:
     """One process: its roles, its threads, its end. ``run()`` blocks; ``start()`` does not.
 
     ``beside`` are steps of the host, by name: they get a thread and go on like a part of ours.
+    ``settings`` are what all nodes should agree on; another node's that differ are named in the log.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Service:
         grace: timedelta = GRACE,
         share: Share | None = None,
         tz_version: str = "",
+        settings: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
         beside: Iterable[tuple[str, Callable[[], datetime]]] = (),
     ) -> None:
@@ -79,6 +81,7 @@ class Service:
             roles=roles,
             queues=queues if works else (),
             tz_version=tz_version,
+            settings=settings,
         )
         self._worker: Worker | None = None
         self._quit = threading.Event()  # everything but the worker

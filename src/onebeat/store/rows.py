@@ -41,6 +41,7 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _target_of = msgspec.json.Decoder(Target).decode
 _texts_of = msgspec.json.Decoder(tuple[str, ...]).decode
+_settings_of = msgspec.json.Decoder(dict[str, str]).decode
 _instants_of = msgspec.json.Decoder(tuple[int, ...]).decode
 _json_of = msgspec.json.Decoder().decode
 _UNREADABLE = (OnebeatError, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
@@ -270,7 +271,7 @@ def change_of(row: Row) -> Change:
 # --- nodes and holds --------------------------------------------------------------------------------
 
 NODE_COLUMNS = """id, host, pid, roles, queues, targets, version, tz_version, started_at, seen_at,
-    alive_until, stopping"""
+    alive_until, stopping, settings"""
 
 
 def node_cells(node: Node) -> tuple[Cell, ...]:
@@ -288,6 +289,7 @@ def node_cells(node: Node) -> tuple[Cell, ...]:
         micros_of(node.seen_at),
         micros_of(node.alive_until),
         int(node.stopping),
+        to_text(node.settings),
     )
 
 
@@ -307,6 +309,7 @@ def node_of(row: Row) -> Node:
         seen_at=instant_of(row[9]),
         alive_until=instant_of(row[10]),
         stopping=bool(row[11]),
+        settings=_decoded("list of settings", row[12] or "{}", _settings_of, {}, wrong),
     )
 
 

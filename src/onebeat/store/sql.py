@@ -9,10 +9,13 @@ Reading is sql_reader.py, what happens to runs is sql_runs.py, forgetting is sql
 run_rows.py say how a noun lies in its table, and dialects/ what differs between databases.
 """
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NoReturn
 
+from onebeat.core.errors import OnebeatError
 from onebeat.core.messages import Answer, Hold, Request, Settled
 from onebeat.core.model import (
     Decision,
@@ -72,6 +75,8 @@ CURSOR_ADDED = "INSERT INTO onebeat_cursors (name, event_id) VALUES (?, ?)"
 CURSOR_MOVED = "UPDATE onebeat_cursors SET event_id = ? WHERE name = ?"
 NEWEST_EVENT = "SELECT COALESCE(max(id), 0) FROM onebeat_events"
 NODE_GONE = "DELETE FROM onebeat_nodes WHERE id = ?"
+NODES_BESIDE = 'SELECT COUNT(*) FROM "{}".onebeat_nodes WHERE alive_until > ?'
+PLAIN_NAME = re.compile(r"[\w$-]+")
 NODE_ADDED = (
     f"INSERT INTO onebeat_nodes ({NODE_COLUMNS}) VALUES ({', '.join('?' * len(NODE_COLUMNS.split(',')))})"
 )
@@ -205,6 +210,14 @@ class SqlStore(SqlSharing):
 
         self._dialect.write(work)
         return strange(node, map(node_of, self._dialect.look(NODES_ALIVE, (micros(node.seen_at),))))
+
+    def neighbours(self) -> dict[str, int]:
+        now = micros(self.now())
+        found: dict[str, int] = {}
+        for name in filter(PLAIN_NAME.fullmatch, self._dialect.beside()):
+            with suppress(OnebeatError):  # one that was dropped meanwhile, or may not be read after all
+                found[name] = self._dialect.look(NODES_BESIDE.format(name), (now,))[0][0]
+        return {name: count for name, count in found.items() if count}
 
     def record(self, events: Sequence[Event]) -> None:
         self._dialect.write(lambda session: self._tell(session, events))

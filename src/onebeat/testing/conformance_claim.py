@@ -252,6 +252,18 @@ class ClaimSuite(Stage):
         assert "older-zones" in text
         assert "2025.2" in text
 
+    def test_a_node_is_told_which_setting_differs_and_both_its_values(self, book: Book) -> None:
+        book.store.announce(book.node("of-a-release-before"))
+        book.store.announce(book.node("twin", settings={"zone": "UTC", "lease": "30 s"}))
+        book.store.announce(book.node("of-another-owner", settings={"lease": "30 s", "其他": "x"}))
+        other = book.node("other", settings={"zone": "Asia/Tokyo", "lease": "30 s"})
+        book.store.announce(other)
+
+        warnings = book.store.announce(book.node("me", settings={"zone": "UTC", "lease": "30 s"}))
+
+        assert warnings == ["node other has Asia/Tokyo as zone, this one UTC"]
+        assert other in book.store.nodes()
+
     def test_a_run_that_no_live_node_can_resolve_is_a_stray_and_one_that_is_parked_in_vain(
         self, book: Book
     ) -> None:

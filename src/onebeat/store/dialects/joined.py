@@ -56,6 +56,9 @@ class Joined:
     def facts(self) -> dict[str, str]:
         return self._dialect.facts()
 
+    def beside(self) -> list[str]:
+        return self._dialect.beside()
+
     def close(self) -> None:
         """Leave the connection to its owner."""
 

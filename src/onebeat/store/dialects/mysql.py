@@ -39,6 +39,9 @@ NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM one
     (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds),
     (SELECT max(id) FROM onebeat_inbox)"""
 
+BESIDE = """SELECT table_schema FROM information_schema.tables
+    WHERE table_name = 'onebeat_nodes' AND table_schema <> database() ORDER BY table_schema LIMIT 100"""
+
 
 class Mysql:
     """The dialect of one database. Thread-safe, and safe across fork.
@@ -187,6 +190,9 @@ class Mysql:
             "verdict": "safe for many machines, while one server takes all writes",
             "server": str(version),
         }
+
+    def beside(self) -> list[str]:
+        return [str(name) for (name,) in self.look(BESIDE)]
 
     def close(self) -> None:
         self.close_connections()

@@ -38,6 +38,9 @@ ABOUT = """SELECT current_setting('server_version_num')::bigint, current_setting
     current_setting('full_page_writes'), current_setting('synchronous_standby_names'),
     pg_is_in_recovery()::int, current_schema()"""
 
+BESIDE = """SELECT table_schema FROM information_schema.tables
+    WHERE table_name = 'onebeat_nodes' AND table_schema <> current_schema() ORDER BY table_schema LIMIT 100"""
+
 
 class Postgres:
     """The dialect of one schema of one database. Thread-safe, and safe across fork.
@@ -209,6 +212,9 @@ class Postgres:
             "verdict": "safe for many machines",
             "postgres": str(version),
         }
+
+    def beside(self) -> list[str]:
+        return [str(name) for (name,) in self.look(BESIDE)]
 
     def close(self) -> None:
         self._listener.close()

@@ -194,5 +194,8 @@ class Dialect(Protocol):
     def facts(self) -> dict[str, str]:
         """Return what ``Reader.facts`` says."""
 
+    def beside(self) -> list[str]:
+        """Return the names of other schemas, or databases, that hold a ledger: at most 100."""
+
     def close(self) -> None:
         """Let go of all connections. Safe to repeat."""

@@ -185,6 +185,9 @@ class Sqlite:
             "boot_id": sqlite_file.boot_id(),
         }
 
+    def beside(self) -> list[str]:
+        return []  # another file is out of sight
+
     def close(self) -> None:
         self._connections.close()
         self.changed()

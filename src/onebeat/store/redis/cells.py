@@ -55,7 +55,7 @@ Flat: TypeAlias = list[str]
 DEFINITION = ("trigger", "policy", "title", "tags", "target")
 NODE = (
     "id", "host", "pid", "roles", "queues", "targets", "version", "tz_version", "started_at", "seen_at",
-    "alive_until", "stopping",
+    "alive_until", "stopping", "settings",
 )  # fmt: skip
 
 
