@@ -1,7 +1,9 @@
 """The one place that knows psycopg: how a connection is made and closed, and what its errors mean."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias
 
 from onebeat.core.errors import MissingExtra, StoreError, StoreUnavailable
@@ -33,6 +35,7 @@ _BUSY = {
 _GONE_CLASSES = ("08", "57")
 _GONE = ("25006", "26000", "0A000", "25P03")  # a replica now, or what was prepared is not there any more
 _FULL_CLASS = "53"
+_OURS = threading.local()
 
 
 def connect(url: str, settings: Mapping[str, str]) -> Connection:
@@ -91,9 +94,27 @@ def usable(db: Connection) -> bool:
     return not db.closed and db.info.transaction_status is TransactionStatus.IDLE
 
 
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not getattr(_OURS, "on", False)
+
+
+# What ends a pipeline is raised, and told in our words; that its end failed too is no news.
+logging.getLogger("psycopg").addFilter(_not_ours)
+
+
 def pipeline(db: Connection) -> AbstractContextManager[object]:
     """Return what sends the statements within it together, as far as nobody waits for their rows."""
-    return db.pipeline()
+    return _quietly(db.pipeline())
+
+
+@contextmanager
+def _quietly(within: AbstractContextManager[object]) -> Iterator[None]:
+    _OURS.on = True
+    try:
+        with within:
+            yield
+    finally:
+        _OURS.on = False
 
 
 def heard(db: Connection) -> bool:
