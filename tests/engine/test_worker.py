@@ -14,10 +14,11 @@ from tests.engine.lab import START, Lab, Node, seconds
 from onebeat.core.errors import StoreUnavailable, TargetNotFound
 from onebeat.core.messages import LogLine, Start
 from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
+from onebeat.core.ports import LEASE
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine.attempt import LAPSED
 from onebeat.engine.repertoire import AGAIN_MAX, THREAD
-from onebeat.engine.worker import LEARN, LEASE, POLL, WRITES_MAX
+from onebeat.engine.worker import LEARN, POLL, WRITES_MAX
 
 
 @pytest.fixture

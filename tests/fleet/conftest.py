@@ -10,21 +10,12 @@ from tests.servers import ledgers, redis
 
 pytest.register_assert_rewrite("tests.fleet.fleet")
 
-from tests.fleet.fleet import Fleet  # noqa: E402 - after its assertions were taken care of
+from tests.fleet.fleet import Fleet, fleets  # noqa: E402 - after its assertions were taken care of
 
 
 @pytest.fixture
 def fleet_on(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
-    """Give what makes a fleet on the ledger of a URL; none of its nodes is left behind."""
-    fleets: list[Fleet] = []
-
-    def made(url: str) -> Fleet:
-        fleets.append(Fleet(url, tmp_path))
-        return fleets[-1]
-
-    yield made
-    for fleet in fleets:
-        fleet.close()
+    yield from fleets(tmp_path)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -194,3 +194,16 @@ class Fleet:
         return {
             run_id for run_id, count in Counter(each.run_id for each in self.effects()).items() if count > 1
         }
+
+
+def fleets(place: Path) -> Iterator[Callable[[str], Fleet]]:
+    """Give what makes a fleet on the ledger of a URL; none of its nodes is left behind."""
+    made: list[Fleet] = []
+
+    def one_more(url: str) -> Fleet:
+        made.append(Fleet(url, place))
+        return made[-1]
+
+    yield one_more
+    for fleet in made:
+        fleet.close()

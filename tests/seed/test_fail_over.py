@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fleet.fleet import Fleet
+from tests.fleet.fleet import Fleet, fleets
 from tests.servers.pairs import PAIRS, Pair, until
 
 from onebeat.core.model import RunState
@@ -37,24 +37,16 @@ def pairs() -> Iterator[Callable[..., Pair]]:
 
 
 @pytest.fixture
-def fleets(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
-    made: list[Fleet] = []
-
-    def one_more(url: str) -> Fleet:
-        made.append(Fleet(url, tmp_path))
-        return made[-1]
-
-    yield one_more
-    for fleet in made:
-        fleet.close()
+def fleet_on(tmp_path: Path) -> Iterator[Callable[[str], Fleet]]:
+    yield from fleets(tmp_path)
 
 
 @pytest.mark.parametrize("kind", on("postgres", "mariadb", "redis", long=("mariadb",)))
 def test_seed_26_after_a_fail_over_only_what_had_not_been_replicated_fires_again(
-    kind: str, pairs: Callable[..., Pair], fleets: Callable[[str], Fleet]
+    kind: str, pairs: Callable[..., Pair], fleet_on: Callable[[str], Fleet]
 ) -> None:
     pair = pairs(kind)
-    fleet = fleets(pair.url(pair.nodes.port))
+    fleet = fleet_on(pair.url(pair.nodes.port))
     fleet.put(4)
     fleet.start(2, lease=10)
     fleet.until_fired(2)
@@ -90,10 +82,10 @@ def test_seed_26_after_a_fail_over_only_what_had_not_been_replicated_fires_again
 
 @pytest.mark.parametrize("kind", on("postgres", "mariadb", long=("mariadb",)))
 def test_seed_26_where_the_replica_is_synchronous_a_fail_over_loses_and_doubles_nothing(
-    kind: str, pairs: Callable[..., Pair], fleets: Callable[[str], Fleet]
+    kind: str, pairs: Callable[..., Pair], fleet_on: Callable[[str], Fleet]
 ) -> None:
     pair = pairs(kind, in_step=True)
-    fleet = fleets(pair.url_of_both())
+    fleet = fleet_on(pair.url_of_both())
     fleet.put(4)
     fleet.start(2)
     fleet.until_fired(3)

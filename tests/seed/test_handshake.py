@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -120,21 +121,19 @@ def test_seed_44_another_ledger_of_the_same_server_is_named_while_nodes_serve_it
     places: list[Path] = [tmp_path_factory.mktemp(name) / kind for name in ("one", "two")]
     for place in places:
         place.mkdir()
-    one, two = map(Cluster, places)
-    name = SERVERS.ledger(kind, places[1])
-    seen = f"{name} is another ledger on this server, with 2 live nodes"
-    for cluster in (one, two):
-        cluster.put("a", every(MINUTE), overlap="allow")
-        cluster.node()
-        cluster.step()
-    assert not any(what.startswith(f"{name} ") for what in told(two.beat, "neighbours"))  # its own
-    two.node()
-    two.step()
-    assert any(what.startswith(seen) for what in told(one.beat, "neighbours"))
+    with closing(Cluster(places[0])) as one, closing(Cluster(places[1])) as two:
+        name = SERVERS.ledger(kind, places[1])
+        seen = f"{name} is another ledger on this server, with 2 live nodes"
+        for cluster in (one, two):
+            cluster.put("a", every(MINUTE), overlap="allow")
+            cluster.node()
+            cluster.step()
+        assert not any(what.startswith(f"{name} ") for what in told(two.beat, "neighbours"))  # its own
+        two.node()
+        two.step()
+        assert any(what.startswith(seen) for what in told(one.beat, "neighbours"))
 
-    one.run(MINUTE)  # and nobody serves the other one meanwhile: its nodes have lapsed
+        one.run(MINUTE)  # and nobody serves the other one meanwhile: its nodes have lapsed
 
-    assert not any(what.startswith(f"{name} ") for what in told(one.beat, "neighbours"))
-    assert (len(one.fired("a")), len(two.fired("a"))) == (1, 0)
-    for cluster in (one, two):
-        cluster.close()
+        assert not any(what.startswith(f"{name} ") for what in told(one.beat, "neighbours"))
+        assert (len(one.fired("a")), len(two.fired("a"))) == (1, 0)

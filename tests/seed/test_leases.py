@@ -24,10 +24,11 @@ from onebeat.core.messages import (
     Start,
 )
 from onebeat.core.model import Outcome, Run, RunState
+from onebeat.core.ports import LEASE
 from onebeat.engine.dispatcher import OVERTAKEN_EVERY
 from onebeat.engine.executors.python import PythonExecutor
 from onebeat.engine.presence import Presence
-from onebeat.engine.worker import LEASE, POLL, Worker
+from onebeat.engine.worker import POLL, Worker
 from onebeat.testing.faults import Moment
 
 pytestmark = pytest.mark.slow

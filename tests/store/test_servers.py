@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.servers import ledgers
+from tests.servers.pairs import until
 from tests.store.sqlite_place import python
 from tests.store.test_migrations import STARTING
 
@@ -27,7 +28,6 @@ from onebeat.testing.conformance_stage import HOUR, MINUTE, Book
 
 BOTH = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
 LONG_S = 60.0
-NAP_S = 0.01
 
 
 @pytest.fixture(params=BOTH)
@@ -63,16 +63,6 @@ def played(url: str) -> Iterator[Book]:
     store = ledgers.opened_at(url, clock)
     yield Book(store, clock)
     store.close()
-
-
-def until(told: Callable[[], bool]) -> None:
-    """Ask until the answer is yes: what goes on within a server tells nobody."""
-    nap = threading.Event()
-    for _ in range(int(LONG_S / NAP_S)):
-        if told():
-            return
-        nap.wait(NAP_S)
-    raise AssertionError("it never came to that")
 
 
 # --- the clock --------------------------------------------------------------------------------------

@@ -19,14 +19,11 @@ from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, NotFound, Refused
 from onebeat.core.messages import Answer, EventQuery, PutAnswer, ScheduleQuery
 from onebeat.core.model import Definition, Event, Load, Noun, Schedule, checked_name
-from onebeat.core.ports import Clock, Sharing, Store
+from onebeat.core.ports import LEASE, Clock, Store
 from onebeat.core.triggers.walltime import checked_zone, tz_version
 
 TRIES_MAX = 20
 KNOWN_MAX = 1000
-LEASE = timedelta(seconds=30)
-"""What nodes have by default; a transactional schedule on SQLite is judged by it when it is written."""
-
 DEFAULT_URL = "sqlite:///onebeat.db"
 
 
@@ -99,15 +96,7 @@ class Desk:
     def refuse_unshared(self, definition: Definition, lease: timedelta = LEASE) -> None:
         """Raise InvalidInput for a transactional schedule whose ledger has no transaction for its body."""
         if definition.policy.transactional:
-            store = self.store
-            shared = store if isinstance(store, Sharing) else None
-            checked_sharing(
-                definition.policy,
-                shares=shared is not None,
-                alone=shared is not None and shared.alone,
-                lease=lease,
-                place=self.place,
-            )
+            checked_sharing(definition.policy, self.store, lease=lease, place=self.place)
 
     def within(self, store: Store) -> "Desk":
         """Return a desk like this one, in front of another store."""

@@ -29,6 +29,7 @@ from onebeat.core.model import (
     TriggerSpec,
     as_json,
 )
+from onebeat.core.ports import Sharing, Store
 from onebeat.core.triggers import build, cron, with_zone
 
 CENTURY = timedelta(days=36_525)
@@ -302,21 +303,21 @@ def checked_definition(definition: Definition) -> Definition:
     return definition
 
 
-def checked_sharing(policy: Policy, *, shares: bool, alone: bool, lease: timedelta, place: str) -> None:
-    """Raise InvalidInput where a transactional policy does not fit a ledger.
+def checked_sharing(policy: Policy, store: Store, *, lease: timedelta, place: str) -> None:
+    """Raise InvalidInput where a transactional policy does not fit the store of a ledger.
 
-    ``shares``: its transactions can be lent. ``alone``: nobody else writes while one is open, not even to
-    renew a lease.
+    It must lend its transactions; and where nobody else can write while one is open, not even to renew a
+    lease, the body must be done in time.
     """
     if not policy.transactional:
         return
-    if not shares:
+    if not isinstance(store, Sharing):
         raise InvalidInput(
             f"transactional=True needs a ledger in a SQL database, and {place} has no transaction to lend to "
             "a body; leave it out, and make the effect know its run by run.id"
         )
     longest = lease / 3
-    if alone and (policy.timeout is None or policy.timeout >= longest):
+    if store.alone and (policy.timeout is None or policy.timeout >= longest):
         raise InvalidInput(
             f"transactional=True on {place} needs a timeout shorter than {longest.total_seconds():g} s, a "
             f"third of the lease, and timeout is {_told(policy.timeout)}: while the body has the "

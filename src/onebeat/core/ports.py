@@ -69,6 +69,10 @@ from onebeat.core.model import (
     Target,
 )
 
+LEASE = timedelta(seconds=30)
+"""How long nodes are promised a run unless told otherwise; a transactional schedule on SQLite is judged by it
+when it is written."""
+
 CUT_AGE_MAX = timedelta(seconds=1)
 """An edit whose cut is older than this when it commits is stale: the promise "due after the cut follows the
 new definition" would reach too far into the past."""
@@ -330,7 +334,8 @@ class Neighbouring(Store, Protocol):
     def neighbours(self) -> dict[str, int]:
         """Return other ledgers on the same server that have live nodes: where they are, and how many nodes.
 
-        As far as this user may look; each is a ledger of its own, and knows nothing of this one.
+        As far as this user may look, and of many the newest; each is a ledger of its own, and knows nothing
+        of this one.
         """
 
 

@@ -21,10 +21,9 @@ from onebeat.core.errors import OnebeatError, SchemaMismatch, StoreError, StoreU
 from onebeat.core.inbox import Act, act_of
 from onebeat.core.messages import Answer, Edit, Entry, EntryAnswer, Request, ScheduleQuery
 from onebeat.core.model import Load, Schedule
-from onebeat.core.ports import Sharing, Store
+from onebeat.core.ports import LEASE, Store
 from onebeat.engine.current import storable
 from onebeat.engine.metrics import Metrics
-from onebeat.engine.worker import LEASE
 
 BATCH_MAX = 20
 """How many entries are taken at a time: while they are being done, nothing is settled."""
@@ -147,14 +146,7 @@ class Inbox:
         """Raise InvalidInput for a new transactional definition whose ledger has no transaction to lend."""
         wanted = edit.after.definition
         if wanted.policy.transactional and (row is None or row.deleted or wanted != row.definition):
-            shared = self._store if isinstance(self._store, Sharing) else None
-            checked_sharing(
-                wanted.policy,
-                shares=shared is not None,
-                alone=shared is not None and shared.alone,
-                lease=LEASE,
-                place=self._store.facts()["place"],
-            )
+            checked_sharing(wanted.policy, self._store, lease=LEASE, place=self._store.facts()["place"])
 
     def _missing(self, name: str, row: Schedule | None) -> OnebeatError:
         if row is not None:

@@ -22,13 +22,13 @@ from queue import SimpleQueue
 from onebeat.core.errors import OnebeatError, StoreUnavailable
 from onebeat.core.messages import Share
 from onebeat.core.model import Event
-from onebeat.core.ports import Clock, Executor, Store
+from onebeat.core.ports import LEASE, Clock, Executor, Store
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import storable
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
-from onebeat.engine.worker import LEASE, Worker
+from onebeat.engine.worker import Worker
 
 DISPATCHER, WORKER = "dispatcher", "worker"
 GRACE = timedelta(seconds=30)

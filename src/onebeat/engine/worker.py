@@ -34,13 +34,12 @@ from onebeat.core.messages import (
     Start,
 )
 from onebeat.core.model import Event, Outcome, Policy, Run, RunState
-from onebeat.core.ports import Clock, Executor, Store
+from onebeat.core.ports import LEASE, Clock, Executor, Store
 from onebeat.engine.attempt import LAPSED, ended, refused_event
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
 
-LEASE = timedelta(seconds=30)
 POLL = timedelta(seconds=10)
 """How long an idle worker does not look, where every word of a change is lost."""
 NOTES_EVERY = timedelta(seconds=1)
@@ -215,8 +214,9 @@ class Worker:
         announce_at = self._presence.announce(
             now, [] if stopping else self._repertoire.all(), stopping=stopping
         )
-        known = stopping or not soon or self._learn_at is None
-        return announce_at if known or self._learn_at is None else min(announce_at, self._learn_at)
+        if stopping or not soon or self._learn_at is None:
+            return announce_at
+        return min(announce_at, self._learn_at)
 
     # --- from bodies to the ledger ---
 

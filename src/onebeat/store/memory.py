@@ -48,6 +48,7 @@ from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
 from onebeat.store.memory_inbox import MemoryInbox
 from onebeat.store.moves import cancelled, extended, leased, moved, too_late
+from onebeat.store.putting import DELETED, REPLACED, put_event, refuse_twice
 
 DROPPED = "dropped"
 """The level of a log's last line, where the rest of it did not fit."""
@@ -72,7 +73,7 @@ class MemoryStore(MemoryInbox):
     # --- schedules ---
 
     def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
-        _refuse_twice([edit.after.name for edit in edits])
+        refuse_twice([edit.after.name for edit in edits])
         with self._lock:
             now = self._clock.now()
             refusals = [self._misfit(edit, now) for edit in edits]
@@ -111,7 +112,7 @@ class MemoryStore(MemoryInbox):
             self._settle_old(edit, row, now)
         self._rows[after.id] = after
         self._trail.setdefault(after.id, []).append(_change(edit, after, now))
-        self._tell_put(edit, row, after, now)
+        self._tell(put_event(edit, row, after, now))
         for asked in edit.requests:
             self._fire(after, asked, now)
         self._promote(after.id)
@@ -132,27 +133,11 @@ class MemoryStore(MemoryInbox):
     def _settle_old(self, edit: Edit, row: Schedule, now: datetime) -> None:
         """Write what the old definition owed, and cancel what the edit leaves no place for."""
         if edit.cancel_older:
-            self._cancel(self._of(row.id), "replaced by a newer occurrence", now)
+            self._cancel(self._of(row.id), REPLACED, now)
         if edit.cancel_waiting:
             waiting = [run for run in self._of(row.id) if run.state is RunState.WAITING]
-            self._cancel(waiting, "its schedule was deleted", now)
+            self._cancel(waiting, DELETED, now)
         self._write_tiles(row, edit.settlements, now)
-
-    def _tell_put(self, edit: Edit, row: Schedule | None, after: Schedule, now: datetime) -> None:
-        """Write the event of the action; it carries the stretch up to the boundary that held nothing."""
-        event = Event(
-            at=now,
-            kind=edit.action,
-            schedule_id=after.id,
-            schedule=after.name,
-            actor=edit.actor,
-            reason=edit.reason,
-        )
-        if row is not None:
-            mark = edit.settlements[-1].mark_after if edit.settlements else row.settled_until
-            if mark < edit.boundary_at:
-                event = replace(event, mark_before=mark, mark_after=edit.boundary_at, count=0)
-        self._tell(event)
 
     def hold(self, wanted: Hold | None, edit_id: str) -> Hold | None:
         with self._lock:
@@ -175,7 +160,7 @@ class MemoryStore(MemoryInbox):
     # --- settling ---
 
     def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
-        _refuse_twice([str(decision.schedule_id) for decision in decisions])
+        refuse_twice([decision.schedule_id for decision in decisions])
         with self._lock:
             clock = self._clock.now()
             if clock < now:
@@ -208,7 +193,7 @@ class MemoryStore(MemoryInbox):
     def _settle(self, decision: Decision, now: datetime) -> None:
         row = self._rows[decision.schedule_id]
         if decision.cancel_older:
-            self._cancel(self._of(row.id), "replaced by a newer occurrence", now)
+            self._cancel(self._of(row.id), REPLACED, now)
         self._write_tiles(row, decision.settlements, now)
         self._rows[row.id] = replace(
             row,
@@ -439,11 +424,6 @@ class MemoryStore(MemoryInbox):
 
     def close(self) -> None:
         self.wake()
-
-
-def _refuse_twice(names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError("a batch holds one schedule twice: put them into two batches")
 
 
 def _change(edit: Edit, after: Schedule, now: datetime) -> Change:

@@ -25,6 +25,7 @@ from onebeat.core.model import (
 )
 from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, Row, Session
 from onebeat.store.handshake import strange
+from onebeat.store.putting import REPLACED, refuse_twice
 from onebeat.store.rows import (
     NODE_COLUMNS,
     hold_of,
@@ -35,7 +36,6 @@ from onebeat.store.rows import (
     node_of,
     skips_text,
 )
-from onebeat.store.sql_put import REPLACED, refuse_twice
 from onebeat.store.sql_reader import NODES_ALIVE
 from onebeat.store.sql_runs import SCHEDULES_BY_ID, UNFINISHED_OF
 from onebeat.store.sql_sharing import SqlSharing

@@ -27,6 +27,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.store.dialects.protocol import ORDER, AddMissing, BatchUpdate, Cell, Row, Session
+from onebeat.store.putting import DELETED, REPLACED, put_event, refuse_twice
 from onebeat.store.rows import (
     CHANGED_SCHEDULE_COLUMNS,
     DEFINITION_COLUMNS,
@@ -92,7 +93,6 @@ FOLD_GREW = BatchUpdate(
     },
     "onebeat_runs.id = f.id",
 )
-REPLACED = "replaced by a newer occurrence"
 
 
 class Kept(NamedTuple):
@@ -137,9 +137,7 @@ class SqlPut(SqlInbox):
             fresh = edit.cut_at <= latest and now - edit.cut_at <= CUT_AGE_MAX
             stopped = edit.fires and held
             asked = self._waits(session, edit)
-            if (
-                edit.id in seen or edit.id in taken
-            ):  # the same id twice in a batch: the second repeats the first
+            if edit.id in seen or edit.id in taken:  # twice in a batch: the second repeats the first
                 verdicts.append(Answer.REPEATED)
             elif not fits or not fresh or stopped or not stands or not asked:
                 verdicts.append(Answer.STALE)
@@ -186,7 +184,7 @@ class SqlPut(SqlInbox):
             for edit, after in zip(edits, written.values(), strict=True)
         ]
         session.batch(SCHEDULES_PUT, stands)
-        events = [_put_event(edit, rows.get(edit.after.name), written[edit.id], now) for edit in edits]
+        events = [put_event(edit, rows.get(edit.after.name), written[edit.id], now) for edit in edits]
         self._tell(session, events)
         asked = zip(edits, unders, strict=True)
         self._fire(session, ((new, under, None) for edit, under in asked for new in edit.requests), now)
@@ -208,7 +206,7 @@ class SqlPut(SqlInbox):
             if edit.cancel_older:
                 self._cancel(session, UNFINISHED_OF, row.id, REPLACED, now)
             if edit.cancel_waiting and row.id in queued:
-                self._cancel(session, WAITING_OF, row.id, "its schedule was deleted", now)
+                self._cancel(session, WAITING_OF, row.id, DELETED, now)
         tiled = []
         for edit, row in changed:
             if edit.settlements:
@@ -317,33 +315,9 @@ class SqlPut(SqlInbox):
         return queued
 
 
-def refuse_twice(keys: Sequence[int | str]) -> None:
-    """Raise ValueError for a batch that holds one schedule twice."""
-    if len(set(keys)) < len(keys):
-        raise ValueError("a batch holds one schedule twice: put them into two batches")
-
-
 def _limits(edit: Edit, row: Schedule) -> bool:
     """Return whether an edit puts a limit on a schedule that had none."""
     return edit.after.definition.policy.limited and not row.definition.policy.limited
-
-
-def _put_event(edit: Edit, row: Schedule | None, after: Schedule, now: datetime) -> Event:
-    """Return the event of the action; it carries the stretch up to the boundary that held nothing."""
-    event = Event(
-        at=now,
-        kind=edit.action,
-        schedule_id=after.id,
-        schedule=after.name,
-        actor=edit.actor,
-        reason=edit.reason,
-    )
-    if row is None:
-        return event
-    mark = edit.settlements[-1].mark_after if edit.settlements else row.settled_until
-    if mark >= edit.boundary_at:
-        return event
-    return replace(event, mark_before=mark, mark_after=edit.boundary_at, count=0)
 
 
 def _tile_event(tile: Settlement, under: Row, now: datetime) -> Event:

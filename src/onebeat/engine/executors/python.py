@@ -38,10 +38,6 @@ DEADLINES_SPARE = 1000
 
 Key: TypeAlias = tuple[str, int]  # run id and token: a run's next attempt may begin while this one hangs
 
-NOT_ASYNC = (
-    "{} is a coroutine function, and transactional=True lends a connection that waits without awaiting; make "
-    "it a plain function"
-)
 
 _log = logging.getLogger("onebeat.engine")
 _SCALARS = (str, int, float, bool, type(None))
@@ -142,7 +138,10 @@ class PythonExecutor:
     def refuse_async(self, target: Target) -> None:
         """Raise InvalidInput for a coroutine function, which cannot have its run's transaction."""
         if self._function(target.address).is_async:
-            raise InvalidInput(NOT_ASYNC.format(target.address))
+            raise InvalidInput(
+                f"{target.address} is a coroutine function, and transactional=True lends a connection that "
+                "waits without awaiting; make it a plain function"
+            )
 
     def free(self) -> int:
         return max(0, self._slots - len(self._busy))
@@ -273,8 +272,8 @@ class PythonExecutor:
         target = claimed.definition.target
         fits = (claimed.run.schedule_id, claimed.run.number)
         function = self._function(target.address)
-        if function.is_async and claimed.definition.policy.transactional:
-            raise InvalidInput(NOT_ASYNC.format(target.address))
+        if claimed.definition.policy.transactional:
+            self.refuse_async(target)
         args, kwargs = function.bound(target, job.current, check=fits not in self._checked)
         if len(self._checked) >= CHECKED_MAX:
             self._checked.clear()  # one-offs come by the million, each with a definition of its own

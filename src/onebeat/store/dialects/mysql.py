@@ -40,7 +40,8 @@ NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM one
     (SELECT max(id) FROM onebeat_inbox)"""
 
 BESIDE = """SELECT table_schema FROM information_schema.tables
-    WHERE table_name = 'onebeat_nodes' AND table_schema <> database() ORDER BY table_schema LIMIT 100"""
+    WHERE table_name = 'onebeat_nodes' AND table_schema <> database()
+    ORDER BY create_time DESC, table_schema LIMIT 100"""
 
 
 class Mysql:

@@ -1,7 +1,7 @@
 """A MySQL transaction that the ledger shares: its settings are its owner's, but for our statements."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from onebeat.store.dialects import mysql_driver as driver
 from onebeat.store.dialects.mysql_driver import Plain
 from onebeat.store.dialects.mysql_session import MysqlSession
 from onebeat.store.dialects.protocol import Session
-from onebeat.store.dialects.repeating import Passing, lasting
+from onebeat.store.dialects.repeating import once
 
 
 class MysqlJoint:
@@ -51,10 +51,5 @@ class MysqlJoint:
                 raise
             session.rows(setting, found)
 
-    @contextmanager
-    def _words(self) -> Iterator[None]:
-        try:
-            yield
-        except driver.DriverError as error:
-            said = driver.in_our_words(error, self._place)
-            raise (lasting(said, self._place) if isinstance(said, Passing) else said) from error
+    def _words(self) -> AbstractContextManager[None]:
+        return once(driver.DriverError, driver.in_our_words, self._place)

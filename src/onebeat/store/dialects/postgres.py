@@ -38,8 +38,10 @@ ABOUT = """SELECT current_setting('server_version_num')::bigint, current_setting
     current_setting('full_page_writes'), current_setting('synchronous_standby_names'),
     pg_is_in_recovery()::int, current_schema()"""
 
-BESIDE = """SELECT table_schema FROM information_schema.tables
-    WHERE table_name = 'onebeat_nodes' AND table_schema <> current_schema() ORDER BY table_schema LIMIT 100"""
+BESIDE = """SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relname = 'onebeat_nodes' AND n.nspname <> current_schema()
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    ORDER BY c.oid DESC LIMIT 100"""
 
 
 class Postgres:

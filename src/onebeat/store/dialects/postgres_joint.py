@@ -1,7 +1,7 @@
 """A PostgreSQL transaction that the ledger shares: its settings are its owner's, but for our statements."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from onebeat.store.dialects import postgres_driver as driver
 from onebeat.store.dialects.postgres_driver import Cursor
 from onebeat.store.dialects.postgres_session import PostgresSession
 from onebeat.store.dialects.protocol import Cell, Session
-from onebeat.store.dialects.repeating import Passing, lasting
+from onebeat.store.dialects.repeating import once
 
 FOUND = b"SELECT current_setting('search_path'), current_setting('lock_timeout')"
 SET = b"SELECT set_config('search_path', %s, true), set_config('lock_timeout', %s, true)"
@@ -51,10 +51,5 @@ class PostgresJoint:
             yield PostgresSession(self, self._gates, self._now)
             self.execute(SET, found)  # after an error the savepoint puts them back
 
-    @contextmanager
-    def _words(self) -> Iterator[None]:
-        try:
-            yield
-        except driver.DriverError as error:
-            said = driver.in_our_words(error, self._place)
-            raise (lasting(said, self._place) if isinstance(said, Passing) else said) from error
+    def _words(self) -> AbstractContextManager[None]:
+        return once(driver.DriverError, driver.in_our_words, self._place)

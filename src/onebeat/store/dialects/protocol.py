@@ -195,7 +195,7 @@ class Dialect(Protocol):
         """Return what ``Reader.facts`` says."""
 
     def beside(self) -> list[str]:
-        """Return the names of other schemas, or databases, that hold a ledger: at most 100."""
+        """Return the names of other schemas, or databases, that hold a ledger: of many, the 100 newest."""
 
     def close(self) -> None:
         """Let go of all connections. Safe to repeat."""

@@ -11,9 +11,10 @@ repetition finds what the first one left, and answers *stale* or *repeated*.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from onebeat.core.errors import StoreError, StoreUnavailable
 
@@ -69,6 +70,18 @@ def lasting(passing: Passing, place: str) -> StoreError:
     return StoreUnavailable(
         f"{place} could not be used: {passing}; nothing is known to have changed, try again"
     )
+
+
+@contextmanager
+def once(
+    errors: type[Exception], in_our_words: Callable[[Any, str], Exception], place: str
+) -> Iterator[None]:
+    """Raise what a driver raises within it in the words of the house; nothing is done again."""
+    try:
+        yield
+    except errors as error:
+        said = in_our_words(error, place)
+        raise (lasting(said, place) if isinstance(said, Passing) else said) from error
 
 
 def _pause(trouble: Trouble, attempt: int) -> None:

@@ -31,6 +31,7 @@ from onebeat.core.messages import (
 from onebeat.core.model import Decision, Definition, Event, Node, RunState, micros
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
+from onebeat.store.putting import refuse_twice
 from onebeat.store.redis.cells import (
     definition_from,
     edit_cells,
@@ -87,7 +88,7 @@ class RedisStore(RedisInbox):
     # --- schedules ---
 
     def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
-        _refuse_twice([edit.after.name for edit in edits])
+        refuse_twice([edit.after.name for edit in edits])
         answers: list[PutAnswer] = []
         age_max = str(CUT_AGE_MAX // timedelta(microseconds=1))
         cells = ((edit, edit_cells(edit)) for edit in edits)
@@ -107,7 +108,7 @@ class RedisStore(RedisInbox):
     # --- settling ---
 
     def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
-        _refuse_twice([decision.schedule_id for decision in decisions])
+        refuse_twice([decision.schedule_id for decision in decisions])
         won: list[bool] = []
         # An empty batch, too, is told when it is early, or that a hold is in force.
         for part in list(_parts(decisions, lambda _: 0)) or [[]]:
@@ -203,11 +204,6 @@ class RedisStore(RedisInbox):
     def close(self) -> None:
         self._waking.close()
         self._server.close()
-
-
-def _refuse_twice(names: Sequence[object]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError("a batch holds one schedule twice: put them into two batches")
 
 
 def _parts(items: "Iterator[T] | Sequence[T]", weight: Callable[[T], int]) -> Iterator[list[T]]:
