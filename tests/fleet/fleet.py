@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from onebeat import Onebeat, interval
-from onebeat.core.errors import StoreUnavailable
+from onebeat.core.errors import Conflict, StoreUnavailable
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import UNFINISHED, Run, RunState
 from onebeat.engine.clock import SystemClock
@@ -22,6 +23,8 @@ TOP = Path(__file__).resolve().parents[2]
 BODY = "tests.fleet.node:effect"
 PATIENCE = timedelta(minutes=10)
 LOOK = timedelta(seconds=0.2)
+LEASE_S = 120.0
+"""Longer than a slow machine stands still: where nobody dies, no run is taken for lost and done again."""
 EVERYTHING = 1_000_000
 
 
@@ -92,15 +95,16 @@ class Fleet:
         count: int = 1,
         *,
         url: str | None = None,
-        lease: float = 30,
+        lease: float = LEASE_S,
         skew: float = 0,
         lasts: float = 0,
         wait: bool = True,
     ) -> list[Node]:
         """Start nodes, all at once; wait until all of them serve, unless told not to."""
         at = self.url if url is None else url
-        started = [Node(at, self.place, lease, skew, lasts) for _ in range(count)]
-        self.nodes += started
+        for _ in range(count):
+            self.nodes.append(Node(at, self.place, lease, skew, lasts))
+        started = self.nodes[-count:]
         for node in started if wait else ():
             node.ready()
         return started
@@ -123,8 +127,7 @@ class Fleet:
     def close(self) -> None:
         """Leave nothing behind."""
         for node in list(self.nodes):
-            with suppress(ProcessLookupError):
-                self.kill(node)
+            self.kill(node)
         self.beat.close()
 
     # --- what the world saw ---
@@ -139,11 +142,11 @@ class Fleet:
         ]
 
     def until(self, there: Callable[[], object]) -> None:
-        """Wait until something is there, looking whenever the ledger has changed."""
+        """Wait until something is there, or can be done, looking whenever the ledger has changed."""
         clock = SystemClock()
         end = clock.now() + PATIENCE
         while clock.now() < end:
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, Conflict):
                 if there():
                     return
                 self.beat.store.wait(self.beat.store.now() + LOOK)
@@ -163,7 +166,7 @@ class Fleet:
     def rest(self) -> None:
         """Pause everything, wait until no run is left unfinished, and end all nodes."""
         for name in self.names:
-            self.beat.schedules.pause(name)
+            self.until(partial(self.beat.schedules.pause, name))
         self.until(lambda: not self.beat.store.runs(RunQuery(states=list(UNFINISHED), limit=1)))
         self.stop(*self.nodes)
 
@@ -198,12 +201,11 @@ class Fleet:
 
 def fleets(place: Path) -> Iterator[Callable[[str], Fleet]]:
     """Give what makes a fleet on the ledger of a URL; none of its nodes is left behind."""
-    made: list[Fleet] = []
+    with ExitStack() as left:
 
-    def one_more(url: str) -> Fleet:
-        made.append(Fleet(url, place))
-        return made[-1]
+        def one_more(url: str) -> Fleet:
+            fleet = Fleet(url, place)
+            left.callback(fleet.close)
+            return fleet
 
-    yield one_more
-    for fleet in made:
-        fleet.close()
+        yield one_more

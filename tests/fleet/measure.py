@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.fleet.fleet import Fleet
-from tests.servers.pairs import PAIRS, until
+from tests.servers.pairs import PAIRS
 from tests.servers.running import SERVERS
 
 from onebeat.core.model import micros
@@ -21,6 +21,7 @@ from onebeat.engine.clock import SystemClock
 
 SCHEDULES, NODES = 50, 2
 BEFORE, AFTER = 4, 2
+LEASE_S = 30
 
 
 def measured(kind: str, lag: str, place: Path) -> str:
@@ -30,9 +31,9 @@ def measured(kind: str, lag: str, place: Path) -> str:
     fleet = Fleet(pair.url_of_both(), place)
     try:
         fleet.put(SCHEDULES, spread=True)
-        until(pair.caught_up)
+        pair.catch_up()
         pair.wire.delay_s = 0.0 if in_step else float(lag) / 1000
-        fleet.start(NODES)
+        fleet.start(NODES, lease=LEASE_S)
         fleet.until_fired(1)  # with all that was owed before they began
         fleet.until_fired(BEFORE)
         pair.nodes.cut()

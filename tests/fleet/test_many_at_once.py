@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from onebeat.core.decide import judge, settle
 from onebeat.core.messages import Claim, Finish, RunQuery, Start
 from onebeat.core.model import Outcome, Policy, Target, TriggerSpec
 from onebeat.engine.clock import SystemClock
+from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -72,19 +74,21 @@ DEADLOCKS = {
 def server(kind: str) -> Iterator[Own]:
     """A server of its own, on which nobody else can come to a deadlock."""
     server = own(kind)
-    server.start()
-    if kind == "mariadb":
-        server.ask("SET GLOBAL innodb_monitor_enable = 'lock_deadlocks'")
-        mariadb.make(server.url, "beats")
-    yield server
-    server.stop()
+    try:
+        server.start()
+        if kind == "mariadb":
+            server.ask("SET GLOBAL innodb_monitor_enable = 'lock_deadlocks'")
+            mariadb.make(server.url, "beats")
+        yield server
+    finally:
+        server.stop()
 
 
 class Settler:
     """One of many, with connections of its own: settles, claims and ends, all in random order."""
 
-    def __init__(self, url: str, clock: VirtualClock, seed: int, begin: threading.Barrier) -> None:
-        self._store = ledgers.opened_at(url, clock)
+    def __init__(self, store: SqlStore, clock: VirtualClock, seed: int, begin: threading.Barrier) -> None:
+        self._store = store
         self._clock = clock
         self._draw = Random(seed)
         self._name = f"settler-{seed}"
@@ -100,7 +104,6 @@ class Settler:
             batches -= 1
             self._settle()
             self._work()
-        self._store.close()
 
     def _settle(self) -> None:
         self._clock.advance(timedelta(seconds=self._draw.random()))
@@ -142,27 +145,31 @@ def test_sixteen_settlers_of_random_batches_come_to_no_deadlock_and_settle_each_
 ) -> None:
     url = f"{server.url}?schema=beats" if kind == "postgres" else server.url.replace("/mysql", "/beats")
     clock = VirtualClock(NOON)
-    store = ledgers.opened_at(url, clock)
-    beat = Onebeat(store=store, clock=clock)
-    put(beat)
-    ((before,),) = server.ask(DEADLOCKS[kind])
-    begin = threading.Barrier(SETTLERS)
-    settlers = [Settler(url, clock, seed, begin) for seed in range(SETTLERS)]
+    with ExitStack() as left:
+        store, *stores = [
+            left.enter_context(closing(ledgers.opened_at(url, clock))) for _ in range(SETTLERS + 2)
+        ]
+        beat = Onebeat(store=store, clock=clock)
+        put(beat)
+        ((before,),) = server.ask(DEADLOCKS[kind])
+        begin = threading.Barrier(SETTLERS)
+        *settlers, last = [
+            Settler(own_store, clock, seed, begin if seed < SETTLERS else threading.Barrier(1))
+            for seed, own_store in enumerate(stores)
+        ]
 
-    with ThreadPoolExecutor(SETTLERS) as pool:
-        for told in [pool.submit(settler.live, batches, seconds) for settler in settlers]:
-            told.result()  # raises what it raised: a deadlock that surfaced, too
+        with ThreadPoolExecutor(SETTLERS) as pool:
+            for told in [pool.submit(settler.live, batches, seconds) for settler in settlers]:
+                told.result()  # raises what it raised: a deadlock that surfaced, too
 
-    last = Settler(url, clock, SETTLERS, threading.Barrier(1))
-    last.live(20, 0.0)  # nobody in its way: what others passed over
-    ((after,),) = server.ask(DEADLOCKS[kind])
-    report = beat.audit(until=clock.now())
-    assert (report.right, report.gaps, report.extras, report.early) == (True, 0, 0, 0)
-    assert after - before == 0
-    assert sum(settler.lost for settler in settlers) > 0  # they did meet
-    runs = store.runs(RunQuery(limit=EVERYTHING))
-    assert len({run.id for run in runs}) == len(runs) == report.fired
-    store.close()
+        last.live(20, 0.0)  # nobody in its way: what others passed over
+        ((after,),) = server.ask(DEADLOCKS[kind])
+        report = beat.audit(until=clock.now())
+        assert (report.right, report.gaps, report.extras, report.early) == (True, 0, 0, 0)
+        assert after - before == 0
+        assert sum(settler.lost for settler in settlers) > 0  # they did meet
+        runs = store.runs(RunQuery(limit=EVERYTHING))
+        assert len({run.id for run in runs}) == len(runs) == report.fired
 
 
 def put(beat: Onebeat) -> None:

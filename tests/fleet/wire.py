@@ -56,6 +56,8 @@ class Wire:
             except OSError:
                 _hang_up(here)
                 continue
+            for end in (here, there):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 whole = self._whole
                 if whole:
@@ -64,8 +66,6 @@ class Wire:
                 _hang_up(here)
                 _hang_up(there)
                 continue
-            for end in (here, there):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
             threading.Thread(target=_pass_on, args=(here, there), daemon=True).start()
             threading.Thread(target=self._take, args=(there, under_way), daemon=True).start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from tests.fleet.fleet import Fleet, fleets
-from tests.servers.pairs import PAIRS, Pair, until
+from tests.servers.pairs import PAIRS, Pair
 
 from onebeat.core.model import RunState
 
@@ -25,15 +26,12 @@ def on(*kinds: str, long: tuple[str, ...] = ()) -> list[object]:
 @pytest.fixture
 def pairs() -> Iterator[Callable[..., Pair]]:
     """Give what makes a pair of servers; none of them is left behind."""
-    made: list[Pair] = []
+    with ExitStack() as left:
 
-    def one_more(kind: str, *, in_step: bool = False, delay_s: float = 0.0) -> Pair:
-        made.append(PAIRS[kind](in_step=in_step, delay_s=delay_s))
-        return made[-1]
+        def one_more(kind: str, *, in_step: bool = False) -> Pair:
+            return left.enter_context(closing(PAIRS[kind](in_step=in_step)))
 
-    yield one_more
-    for pair in made:
-        pair.close()
+        yield one_more
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def test_seed_26_after_a_fail_over_only_what_had_not_been_replicated_fires_again
     fleet.put(4)
     fleet.start(2, lease=10)
     fleet.until_fired(2)
-    until(pair.caught_up)
+    pair.catch_up()
     pair.wire.cut()  # from here on the replica knows nothing more
     fleet.until_fired(2)
     fleet.beat.schedules.put("acknowledged-and-lost", "0 0 1 1 *", "tests.fleet.node:effect")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -129,7 +129,10 @@ def end_connections(kind: str, url: str) -> None:
         if kind == "postgres":
             run(f"SELECT pg_terminate_backend(pid) {OURS}")
             return
+        from pymysql.err import OperationalError
+
         for (number,) in run(
             "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
         ):
-            run(f"KILL CONNECTION {number}")
+            with suppress(OperationalError):  # it has ended by itself meanwhile
+                run(f"KILL CONNECTION {number}")

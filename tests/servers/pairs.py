@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,13 @@ class Pair:
 
     def __init__(self, *, delay_s: float = 0.0, in_step: bool = False) -> None:
         self.in_step = in_step  # whether a commit is acknowledged only when the replica has it
-        self.begin(delay_s)
-        self.nodes = Wire(self.primary_port)
+        self.left = ExitStack()
+        try:
+            self.begin(delay_s)
+            self.nodes = self.left.enter_context(closing(Wire(self.primary_port)))
+        except BaseException:
+            self.close()
+            raise
 
     primary: Own | redis.Own
     replica: Own | redis.Own
@@ -129,6 +135,12 @@ class Pair:
     def begin(self, delay_s: float) -> None:
         raise NotImplementedError
 
+    def own(self, kind: str, *more: str) -> Own:
+        """Make a server that ends with this pair."""
+        server = own(kind, *more)
+        self.left.callback(server.stop)
+        return server
+
     def url(self, port: int) -> str:
         """Return the URL of the ledger on the server of a port."""
         raise NotImplementedError
@@ -137,8 +149,8 @@ class Pair:
         """Return the URL by which nodes follow the primary by themselves."""
         return self.url(self.nodes.port)
 
-    def caught_up(self) -> bool:
-        """Whether the replica has all that the primary has."""
+    def catch_up(self) -> None:
+        """Wait until the replica has all that the primary has now."""
         raise NotImplementedError
 
     def done(self) -> set[str]:
@@ -173,10 +185,7 @@ class Pair:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for end in (self.nodes, self.wire):
-            end.close()
-        for server in (self.replica, self.primary):
-            server.stop()
+        self.left.close()
 
 
 class PostgresPair(Pair):
@@ -185,11 +194,11 @@ class PostgresPair(Pair):
     kind = "postgres"
 
     def begin(self, delay_s: float) -> None:
-        self.primary = own("postgres")
+        self.primary = self.own("postgres")
         self.primary.start()
         self.primary_port = self.primary.port
-        self.wire = Wire(self.primary_port, delay_s=delay_s)
-        self.replica = own("postgres", "-c", "cluster_name=standby", "-c", "wal_receiver_timeout=60s")
+        self.wire = self.left.enter_context(closing(Wire(self.primary_port, delay_s=delay_s)))
+        self.replica = self.own("postgres", "-c", "cluster_name=standby", "-c", "wal_receiver_timeout=60s")
         self.replica_port = self.replica.port
         here = Place(self.replica.place)
         data = self.replica.place / "data"
@@ -212,10 +221,9 @@ class PostgresPair(Pair):
         places = ",".join(f"127.0.0.1:{port}" for port in (self.primary_port, self.replica_port))
         return f"postgresql://onebeat@{places}/postgres?schema=beats&target_session_attrs=read-write"
 
-    def caught_up(self) -> bool:
+    def catch_up(self) -> None:
         ((mark,),) = self.primary.ask("SELECT pg_current_wal_lsn()")
-        ((behind,),) = self.replica.ask(f"SELECT pg_last_wal_replay_lsn() - '{mark}'::pg_lsn")
-        return bool(behind >= 0)
+        until(lambda: self.replica.ask(f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{mark}'::pg_lsn"))
 
     def done(self) -> set[str]:
         return {run_id for (run_id,) in self.replica.ask(DONE)}
@@ -233,12 +241,12 @@ class MariadbPair(Pair):
         waits = ("--rpl-semi-sync-master-wait-point=AFTER_SYNC", "--rpl-semi-sync-master-timeout=600000")
         master = ("--rpl-semi-sync-master-enabled=1", *waits) if self.in_step else ()
         slave = ("--rpl-semi-sync-slave-enabled=1",) if self.in_step else ()
-        self.primary = own("mariadb", "--server-id=1", *master)
-        self.replica = own("mariadb", "--server-id=2", "--relay-log=relay", *slave)
+        self.primary = self.own("mariadb", "--server-id=1", *master)
+        self.replica = self.own("mariadb", "--server-id=2", "--relay-log=relay", *slave)
         self.primary.start()
         self.replica.start()
         self.primary_port, self.replica_port = self.primary.port, self.replica.port
-        self.wire = Wire(self.primary_port, delay_s=delay_s)
+        self.wire = self.left.enter_context(closing(Wire(self.primary_port, delay_s=delay_s)))
         ((name, position, *_),) = self.primary.ask("SHOW MASTER STATUS")
         self.replica.ask(
             f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={self.wire.port}, MASTER_USER='root', "
@@ -251,10 +259,11 @@ class MariadbPair(Pair):
     def url(self, port: int) -> str:
         return f"mysql://root@127.0.0.1:{port}/beats"
 
-    def caught_up(self) -> bool:
+    def catch_up(self) -> None:
         ((name, position, *_),) = self.primary.ask("SHOW MASTER STATUS")
-        ((told,),) = self.replica.ask(f"SELECT MASTER_POS_WAIT('{name}', {position}, 1)")
-        return told is not None and int(told) >= 0
+        ((told,),) = self.replica.ask(f"SELECT MASTER_POS_WAIT('{name}', {position}, {START_S})")
+        assert told is not None, "it copies nothing"
+        assert int(told) >= 0, "it never came to that"
 
     def done(self) -> set[str]:
         return {run_id for (run_id,) in self.replica.ask(DONE)}
@@ -274,21 +283,26 @@ class RedisPair(Pair):
     def begin(self, delay_s: float) -> None:
         assert not self.in_step, "no setting makes a Redis replica synchronous"
         self.primary = redis.Own()
+        self.left.callback(self.primary.stop)
         self.primary_port = self.primary.port
-        self.wire = Wire(self.primary_port, delay_s=delay_s)
+        self.wire = self.left.enter_context(closing(Wire(self.primary_port, delay_s=delay_s)))
         self.replica = redis.Own(replicaof=f"127.0.0.1 {self.wire.port}", repl_diskless_sync_delay="0")
+        self.left.callback(self.replica.stop)
         self.replica_port = self.replica.port
         until(lambda: "master_link_status:up" in self.replica.ask("INFO", "replication"))
 
     def url(self, port: int) -> str:
         return f"redis://127.0.0.1:{port}/0"
 
-    def caught_up(self) -> bool:
-        def offset(server: redis.Own) -> str:
-            told = server.ask("INFO", "replication")
-            return next(line for line in told.splitlines() if line.startswith("master_repl_offset:"))
+    def catch_up(self) -> None:
+        def offset(server: redis.Own) -> int:
+            told = server.ask("INFO", "replication").splitlines()
+            return next(
+                int(line.partition(":")[2]) for line in told if line.startswith("master_repl_offset:")
+            )
 
-        return offset(self.primary) == offset(self.replica)
+        mark = offset(self.primary)
+        until(lambda: offset(self.replica) >= mark)
 
     def done(self) -> set[str]:
         return set(self.replica.ask("ZRANGE", "{onebeat}:state:succeeded", "0", "-1"))

@@ -77,10 +77,12 @@ class Own:
             raise RuntimeError((self.folder / "log").read_text(errors="replace")) from error
 
     def _loaded(self) -> bool:
+        assert self._process is not None
+        lives = self._process.poll() is None
         try:
-            self.ask("PING")  # tries until it answers
-        except StoreUnavailable as error:
-            if "loading" not in str(error):
+            self.ask("PING")  # tries for some seconds
+        except StoreUnavailable:
+            if not lives:
                 raise
             return False
         return True

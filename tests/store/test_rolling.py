@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,14 +70,12 @@ class Roll:
 
     def start(self, *, new: bool, migrate: bool = True) -> Node:
         self.knows(new=new)
-        dialect = self.dialect()
-        try:
+        with ExitStack() as left:
+            dialect = left.enter_context(closing(self.dialect()))
             (migrations.migrate if migrate else migrations.check)(dialect)
-        except SchemaMismatch:
-            dialect.close()
-            raise
-        node = Node(SqlStore(dialect), self.clock, f"{'new' if new else 'old'}-{len(self.nodes)}")
-        self.nodes.append(node)
+            node = Node(SqlStore(dialect), self.clock, f"{'new' if new else 'old'}-{len(self.nodes)}")
+            self.nodes.append(node)
+            left.pop_all()
         return node
 
     def stop(self, node: Node) -> None:
@@ -85,10 +84,8 @@ class Roll:
 
     def finish(self) -> list[Step]:
         self.knows(new=True)
-        dialect = self.dialect()
-        made = migrations.migrate(dialect, finish=True)
-        dialect.close()
-        return made
+        with closing(self.dialect()) as dialect:
+            return migrations.migrate(dialect, finish=True)
 
     def tick(self) -> None:
         """Let a minute pass; all nodes meet what is due, each time another one first."""

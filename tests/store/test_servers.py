@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,36 +44,37 @@ def url(kind: str, tmp_path: Path) -> str:
 @pytest.fixture
 def opened(url: str) -> Iterator[Callable[[], SqlStore]]:
     """Open the ledger as one more node, on the server's clock."""
-    stores: list[SqlStore] = []
+    with ExitStack() as left:
 
-    def one_more() -> SqlStore:
-        store = open_store(url, SystemClock())
-        assert isinstance(store, SqlStore)
-        stores.append(store)
-        return store
+        def one_more() -> SqlStore:
+            store = left.enter_context(closing(open_store(url, SystemClock())))
+            assert isinstance(store, SqlStore)
+            return store
 
-    yield one_more
-    for store in stores:
-        store.close()
+        yield one_more
 
 
 @pytest.fixture
 def played(url: str) -> Iterator[Book]:
     """The same ledger, on a clock that is set by hand."""
     clock = VirtualClock(NOON)
-    store = ledgers.opened_at(url, clock)
-    yield Book(store, clock)
-    store.close()
+    with closing(ledgers.opened_at(url, clock)) as store:
+        yield Book(store, clock)
+
+
+@pytest.fixture
+def beside(played: Book, url: str) -> Iterator[Callable[[], SqlStore]]:
+    """Open it once more, on the same clock."""
+    with ExitStack() as left:
+        yield lambda: left.enter_context(closing(ledgers.opened_at(url, played.clock)))
 
 
 # --- the clock --------------------------------------------------------------------------------------
 
 
 def test_the_clock_is_the_servers_whatever_the_nodes_says(url: str) -> None:
-    store = open_store(url, VirtualClock(NOON - 10_000 * HOUR))
-
-    assert abs(store.now() - SystemClock().now()) < HOUR
-    store.close()
+    with closing(open_store(url, VirtualClock(NOON - 10_000 * HOUR))) as store:
+        assert abs(store.now() - SystemClock().now()) < HOUR
 
 
 def test_a_settle_that_the_servers_clock_has_not_reached_is_early(opened: Callable[[], SqlStore]) -> None:
@@ -141,35 +143,22 @@ def test_no_reader_sees_an_event_before_one_with_a_smaller_id(
     opened: Callable[[], SqlStore], kind: str, url: str
 ) -> None:
     store, other = opened(), opened()
-    said, go_on = threading.Event(), threading.Event()
     events = [Event(at=store.now(), kind="node.started", reason=reason) for reason in ("first", "second")]
 
-    def slowly() -> None:
-        def work(session: Session) -> None:
-            store._tell(session, events[:1])
-            session.now()  # an answer: until then nothing need have been sent
-            said.set()
-            go_on.wait(LONG_S)
+    with under_way(store, lambda session: store._tell(session, events[:1])) as done:
+        assert done.wait(LONG_S)
+        second = threading.Thread(target=other.record, args=(events[1:],))
+        second.start()
+        until(lambda: ledgers.somebody_waits(kind, url))
+        assert other.events(EventQuery()) == []
+    second.join(LONG_S)
 
-        store._dialect.write(work)
-
-    threads = [threading.Thread(target=slowly), threading.Thread(target=other.record, args=(events[1:],))]
-    threads[0].start()
-    said.wait(LONG_S)
-    threads[1].start()
-    until(lambda: ledgers.somebody_waits(kind, url))
-    assert other.events(EventQuery()) == []
-
-    go_on.set()
-    for thread in threads:
-        thread.join(LONG_S)
     assert [event.reason for event in other.events(EventQuery())] == ["first", "second"]
 
 
-def under_way(
-    store: SqlStore, work: Callable[[Session], object]
-) -> tuple[Callable[[], None], threading.Event]:
-    """Do something in a transaction of its own; return what commits it, and the event that it is done."""
+@contextmanager
+def under_way(store: SqlStore, work: Callable[[Session], object]) -> Iterator[threading.Event]:
+    """Do something in a transaction that is committed at the end; give the event that it is done."""
     done, commit = threading.Event(), threading.Event()
 
     def slowly(session: Session) -> None:
@@ -180,12 +169,11 @@ def under_way(
 
     thread = threading.Thread(target=store._dialect.write, args=(slowly,))
     thread.start()
-
-    def committed() -> None:
+    try:
+        yield done
+    finally:
         commit.set()
         thread.join(LONG_S)
-
-    return committed, done
 
 
 def limiting(played: Book) -> tuple[Edit, Finish]:
@@ -197,46 +185,42 @@ def limiting(played: Book) -> tuple[Edit, Finish]:
     return edit, Finish(run_id=run.id, token=run.token, outcome=Outcome.SUCCEEDED, verdict=verdict)
 
 
-def test_an_edit_that_puts_a_limit_waits_for_the_ends_under_way(played: Book, kind: str, url: str) -> None:
-    store = ledgers.opened_at(url, played.clock)
+def test_an_edit_that_puts_a_limit_waits_for_the_ends_under_way(
+    played: Book, beside: Callable[[], SqlStore], kind: str, url: str
+) -> None:
+    store = beside()
     edit, end = limiting(played)
-    commit, done = under_way(store, lambda session: store._advance(session, [end]))
-    assert done.wait(LONG_S)
-
-    edited = threading.Thread(target=played.accept, args=(edit,))
-    edited.start()
-    until(lambda: ledgers.somebody_waits(kind, url))
-    assert played.row().version == edit.expected_version  # or an occurrence would be queued for nothing
-    commit()
+    with under_way(store, lambda session: store._advance(session, [end])) as done:
+        assert done.wait(LONG_S)
+        edited = threading.Thread(target=played.accept, args=(edit,))
+        edited.start()
+        until(lambda: ledgers.somebody_waits(kind, url))
+        assert played.row().version == edit.expected_version  # or an occurrence would be queued for nothing
     edited.join(LONG_S)
 
     ((row, load),) = played.store.owing(["a"])
     assert (row.definition.policy.max_running, load.live) == (1, 0)
-    store.close()
 
 
 def test_an_end_that_waited_for_an_edit_holds_the_schedule_that_has_a_limit_now(
-    played: Book, kind: str, url: str
+    played: Book, beside: Callable[[], SqlStore], kind: str, url: str
 ) -> None:
-    editor, ender = (ledgers.opened_at(url, played.clock) for _ in range(2))
+    editor, ender = beside(), beside()
     edit, end = limiting(played)
-    edited, written = under_way(editor, lambda session: editor._put(session, [edit]))
-    assert written.wait(LONG_S)
-    ended, done = under_way(ender, lambda session: ender._advance(session, [end]))
-    until(lambda: ledgers.somebody_waits(kind, url))
+    with ExitStack() as ending:
+        with under_way(editor, lambda session: editor._put(session, [edit])) as written:
+            assert written.wait(LONG_S)
+            done = ending.enter_context(under_way(ender, lambda session: ender._advance(session, [end])))
+            until(lambda: ledgers.somebody_waits(kind, url))
 
-    edited()
-    assert done.wait(LONG_S)
-    played.clock.advance(MINUTE)
-    row = played.row()
-    queued = played.decision(row, played.fired(row, played.now, RunState.WAITING))
-    assert played.settle(queued) == (False,)  # what it queued now, nobody would let in
+        assert done.wait(LONG_S)
+        played.clock.advance(MINUTE)
+        row = played.row()
+        queued = played.decision(row, played.fired(row, played.now, RunState.WAITING))
+        assert played.settle(queued) == (False,)  # what it queued now, nobody would let in
 
-    ended()
     assert played.settle(queued) == (True,)
     assert set(played.states().values()) == {RunState.SUCCEEDED, RunState.READY}
-    for store in (editor, ender):
-        store.close()
 
 
 # --- connections that end ---------------------------------------------------------------------------
@@ -312,15 +296,14 @@ def test_a_change_of_one_node_wakes_another(opened: Callable[[], SqlStore]) -> N
 @pytest.mark.server("postgres")
 def test_a_node_whose_listening_ended_listens_again(tmp_path: Path) -> None:
     url = ledgers.ledger_url("postgres", tmp_path)
-    store = open_store(url, SystemClock())
-    store.wait(store.now() + HOUR)  # woken by beginning to listen
-    waiting = woken(store)
+    with closing(open_store(url, SystemClock())) as store:
+        store.wait(store.now() + HOUR)  # woken by beginning to listen
+        waiting = woken(store)
 
-    ledgers.end_connections("postgres", url)
+        ledgers.end_connections("postgres", url)
 
-    waiting.join(LONG_S)
-    assert not waiting.is_alive()
-    store.close()
+        waiting.join(LONG_S)
+        assert not waiting.is_alive()
 
 
 # --- the tables -------------------------------------------------------------------------------------
@@ -343,13 +326,13 @@ def test_the_printed_script_makes_tables_that_a_node_takes(url: str) -> None:
     with pytest.raises(SchemaMismatch, match="onebeat migrate"):
         open_store(url, SystemClock(), migrate=False)
     script = upkeep.script(url, SystemClock())
-    dialect = open_dialect(url, SystemClock())
-    dialect.write(lambda session: session.run(script))
+    with closing(open_dialect(url, SystemClock())) as dialect:
+        dialect.write(lambda session: session.run(script))
 
-    made = dialect.read(migrations.made)
-    assert made == {(step.number, step.step) for step in migrations.steps(dialect.kind) if step.step == "pre"}
-    assert dialect.read(lambda session: session.row(migrations.FORMAT_READ)) == (FORMAT,)
-    dialect.close()
+        steps = migrations.steps(dialect.kind)
+        made = dialect.read(migrations.made)
+        assert made == {(step.number, step.step) for step in steps if step.step == "pre"}
+        assert dialect.read(lambda session: session.row(migrations.FORMAT_READ)) == (FORMAT,)
     open_store(url, SystemClock(), migrate=False).close()
     assert upkeep.migrate(url, SystemClock()) == []
 
