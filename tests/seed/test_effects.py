@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,12 +13,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.seed import lent
-from tests.seed.cluster import T0, ledger_at
+from tests.seed.cluster import T0, Cluster, ledger_at
 from tests.seed.lent import COMMITTED, DEATHS, LEASE, SECOND, Lab, Step, effects, prepare, write
 from tests.seed.processes import TOP
+from tests.servers.ledgers import append
 
 from onebeat import CurrentRun, InvalidInput, Onebeat, Run, call, cron
-from onebeat.core.messages import Cancel, Claim, Done, EventQuery, Lost, RunQuery, Start
+from onebeat.core.messages import Cancel, Claim, Done, Entry, EventQuery, Lost, RunQuery, Start
 from onebeat.core.model import Outcome, RunState
 from onebeat.core.ports import Sharing
 from onebeat.engine.executors.python import PythonExecutor
@@ -221,3 +223,45 @@ def test_seed_23_on_a_file_such_a_schedule_needs_a_timeout_below_a_third_of_the_
                     "a", "0 9 * * *", call("shop.orders:close"), transactional=True, timeout=timeout
                 )
         beat.schedules.put("a", "0 9 * * *", call("shop.orders:close"), transactional=True, timeout=9)
+
+
+REFUSALS = {
+    "memory": "has no transaction to lend to a body",
+    "redis": "has no transaction to lend to a body",
+    "sqlite": "needs a timeout shorter than 10 s",
+}
+"""Where an entry of the inbox cannot have such a schedule, and what it is told."""
+
+
+def test_seed_23_an_entry_that_wants_it_where_it_cannot_be_had_is_refused_and_told_why(
+    cluster: Cluster, place: Path
+) -> None:
+    target = {"kind": "python", "address": "shop.orders:close"}
+    trigger = {"kind": "cron", "fields": {"expression": "0 9 * * *"}}
+    definition, such = {"target": target, "trigger": trigger}, {"policy": {"transactional": True}}
+    cluster.node(roles=("dispatcher",))
+    cluster.beat.schedules.put("there", "0 9 * * *", call("shop.orders:close"))
+
+    wishes = [
+        Entry(id="", kind="put", name="new", document=json.dumps({"definition": definition | such})),
+        Entry(id="", kind="edit", name="there", document=json.dumps({"changes": such})),
+        Entry(id="", kind="put", name="beside", document=json.dumps({"definition": definition})),
+    ]
+    for wish in wishes:
+        append(cluster.store, wish)
+    cluster.step()
+
+    entries = cluster.store.entries(100, waiting=False)
+    answers = {entry.name: entry.answer for entry in entries if entry.answer is not None}
+    refused = place.name in REFUSALS
+    assert {name: each.accepted for name, each in answers.items()} == {
+        "beside": True,
+        "new": not refused,
+        "there": not refused,
+    }
+    for name in ("new", "there"):
+        assert REFUSALS.get(place.name, "") in answers[name].why
+    assert {row.name for row in cluster.beat.schedules.list()} == set(answers) - (
+        {"new"} if refused else set()
+    )
+    assert cluster.row("there").definition.policy.transactional is not refused
