@@ -4,10 +4,10 @@ Every field is a text: instants are whole microseconds, booleans 0 and 1, docume
 field that is missing is None. As everywhere, a document that does not decode never raises here (see rows.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -52,6 +52,7 @@ from onebeat.store.run_rows import event_of, event_tile_of, run_tile_of
 Hash: TypeAlias = dict[str, str]
 Flat: TypeAlias = list[str]
 
+STATES = {state.value: state for state in RunState}
 DEFINITION = ("trigger", "policy", "title", "tags", "target")
 NODE = (
     "id", "host", "pid", "roles", "queues", "targets", "version", "tz_version", "started_at", "seen_at",
@@ -84,9 +85,9 @@ def text_or_none(instant: datetime | None) -> str | None:
     return None if instant is None else text_of(instant)
 
 
-def number_of(text: str | None) -> int | None:
+def number_of(text: str | Literal[False] | None) -> int | None:
     """Return the number of a field; None where it is missing, or a hand has put something else there."""
-    if text is None:
+    if not text:
         return None
     try:
         return int(text)
@@ -94,6 +95,7 @@ def number_of(text: str | None) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def instant_or_none(text: str | None) -> datetime | None:
     """Return the instant of a field that may be missing."""
     count = number_of(text)
@@ -102,7 +104,7 @@ def instant_or_none(text: str | None) -> datetime | None:
 
 def instant(text: str | None) -> datetime:
     """Return the instant of a field that is always there."""
-    return instant_of(number_of(text) or 0)
+    return instant_or_none(text) or instant_of(0)
 
 
 # --- what settling and putting write ----------------------------------------------------------------
@@ -123,7 +125,7 @@ def new_run(new: NewRun, tile: Settlement | None = None) -> list[Any]:
     if new.key is not None:
         fields += ("key", new.key)
     deadline = text_or_none(new.deadline_at)
-    return [new.id, new.state.value, text_of(new.due_at), text_of(new.ready_at), deadline, fields]
+    return [new.id, new.state, text_of(new.due_at), text_of(new.ready_at), deadline, fields]
 
 
 def tiles(settlements: Iterable[Settlement]) -> list[Any]:
@@ -329,12 +331,12 @@ def change_from(pair: Sequence[Sequence[str]]) -> Change:
 
 
 def owing_from(row: Sequence[Any]) -> Owing | None:
-    """Return a row to decide, as due.lua answers it; None for one that does not decode."""
+    """Return a row to decide, as due.lua answers it, False where it has none; None if it does not decode."""
     name, version, until, next_at = row[1], number_of(row[3]), number_of(row[4]), number_of(row[5])
     trigger, policy = row[7], row[9]
-    if trigger is None or policy is None or None in (name, version, until, next_at):
+    if not (trigger and policy and name) or None in (version, until, next_at):
         return None
-    documents = owing_documents(trigger, policy, row[6])
+    documents = owing_documents(trigger, policy, row[6] or None)
     assert version is not None  # looked at above
     assert until is not None
     assert next_at is not None
@@ -350,58 +352,52 @@ def owing_from(row: Sequence[Any]) -> Owing | None:
         settled_until=instant_of(until),
         next_at=instant_of(next_at),
         skips=documents[2],
-        load=Load(live=row[10], waiting=row[11], last_waiting=row[12]),
+        load=Load(live=row[10], waiting=row[11], last_waiting=row[12] or None),
     )
+
+
+def _number(text: str) -> int:
+    return number_of(text) or 0
+
+
+def _kept(text: str) -> str:
+    return text
+
+
+OF_RUN: dict[str, Callable[[str], Any]] = (
+    dict.fromkeys(("id", "schedule", "queue", "target", "key", "reason", "holder", "error"), _kept)
+    | dict.fromkeys(("schedule_id", "number", "priority", "attempt", "token"), _number)
+    | dict.fromkeys(("due_at", "ready_at", "created_at"), instant)
+    | dict.fromkeys(("occurrence_at", "mark_before", "mark_after", "deadline_at"), instant_or_none)
+    | dict.fromkeys(("lease_until", "resend_at", "claimed_at", "started_at", "finished_at"), instant_or_none)
+    | {"state": STATES.__getitem__, "outcome": Outcome}
+)
+"""What each field of a run's hash is, where it stands for itself."""
+
+BLANK_RUN: dict[str, Any] = (
+    dict.fromkeys(("id", "schedule", "queue", "target"), "")
+    | dict.fromkeys(("schedule_id", "number"), 0)
+    | dict.fromkeys(("due_at", "ready_at", "created_at"), instant_of(0))
+)
 
 
 def run_from(flat: Sequence[str]) -> Run:
     """Return the run of a hash, its id among the fields."""
-    field = hash_of(flat).get
-    result, error = None, field("error")
-    try:
-        result = json_of(field("result"))
-    except msgspec.MsgspecError as unreadable:
-        error = f"its stored result does not decode: {unreadable}"
-    fold, progress, outcome = None, None, field("outcome")
-    fold_count, done = number_of(field("fold_count")), number_of(field("progress_done"))
+    row = hash_of(flat)
+    # A claimed run has half of the fields that a run may have: what is not there takes no time.
+    fields = BLANK_RUN | {name: of(row[name]) for name, of in OF_RUN.items() if name in row}
+    if "result" in row:
+        try:
+            fields["result"] = json_of(row["result"])
+        except msgspec.MsgspecError as unreadable:
+            fields["error"] = f"its stored result does not decode: {unreadable}"
+    fold_count, done = number_of(row.get("fold_count")), number_of(row.get("progress_done"))
     if fold_count is not None:
-        first, last = instant(field("fold_first_at")), instant(field("fold_last_at"))
-        fold = Fold(first_at=first, last_at=last, count=fold_count)
+        first, last = instant(row.get("fold_first_at")), instant(row.get("fold_last_at"))
+        fields["fold"] = Fold(first_at=first, last_at=last, count=fold_count)
     if done is not None:
-        progress = (done, number_of(field("progress_total")) or 0)
-    return Run(
-        id=field("id") or "",
-        schedule_id=number_of(field("schedule_id")) or 0,
-        schedule=field("schedule") or "",
-        number=number_of(field("number")) or 0,
-        queue=field("queue") or "",
-        target=field("target") or "",
-        priority=number_of(field("priority")) or 0,
-        state=RunState(field("state") or ""),
-        due_at=instant(field("due_at")),
-        ready_at=instant(field("ready_at")),
-        created_at=instant(field("created_at")),
-        occurrence_at=instant_or_none(field("occurrence_at")),
-        deadline_at=instant_or_none(field("deadline_at")),
-        mark_before=instant_or_none(field("mark_before")),
-        mark_after=instant_or_none(field("mark_after")),
-        fold=fold,
-        key=field("key"),
-        reason=field("reason") or "",
-        attempt=number_of(field("attempt")) or 0,
-        token=number_of(field("token")) or 0,
-        holder=field("holder"),
-        lease_until=instant_or_none(field("lease_until")),
-        resend_at=instant_or_none(field("resend_at")),
-        cancel_requested=field("cancel_requested") is not None,
-        claimed_at=instant_or_none(field("claimed_at")),
-        started_at=instant_or_none(field("started_at")),
-        finished_at=instant_or_none(field("finished_at")),
-        outcome=None if outcome is None else Outcome(outcome),
-        error=error,
-        result=result,
-        progress=progress,
-    )
+        fields["progress"] = (done, number_of(row.get("progress_total")) or 0)
+    return Run(cancel_requested="cancel_requested" in row, **fields)
 
 
 def event_from(entry: Sequence[Any]) -> Event:

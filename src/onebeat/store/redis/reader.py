@@ -126,11 +126,11 @@ class RedisReader:
         while True:
             room = limit - len(rows)
             args = [text_of(now), room, index, of, skipped]
-            found, following, skipped, waits = self._server.run(script("due"), args, self._now())
+            found, following, skipped, waits = self._server.run(script("due"), args, self._now(), packed=True)
             rows += [owing for row in found if (owing := owing_from(row)) is not None]
             if len(rows) >= limit or len(found) < room:
                 break  # else some did not decode, and there may be more
-        next_at = None if following is None else instant(following)
+        next_at = instant(following) if following else None
         return Due(rows=tuple(rows), next_at=next_at, entries=bool(waits))
 
     def broken(self, limit: int) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def _needs(step: AnyTransition) -> dict[str, Any]:
             return {
                 "kind": "finish",
                 "token": str(step.token),
-                "outcome": step.outcome.value,
+                "outcome": step.outcome,
                 "verdict": _verdict(step.verdict),
                 "result": json_text(step.result),
                 "error": step.error,
@@ -75,5 +75,5 @@ def _needs(step: AnyTransition) -> dict[str, Any]:
 
 def _verdict(verdict: Verdict) -> dict[str, str]:
     if isinstance(verdict, Done):
-        return {"state": verdict.state.value, "reason": verdict.reason}
+        return {"state": verdict.state, "reason": verdict.reason}
     return {"at": text_of(verdict.at), "reason": verdict.reason}

@@ -28,11 +28,12 @@ from onebeat.core.messages import (
     Request,
     Settled,
 )
-from onebeat.core.model import Decision, Definition, Event, Node, RunState, micros
+from onebeat.core.model import Decision, Definition, Event, Node, micros
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
 from onebeat.store.putting import refuse_twice
 from onebeat.store.redis.cells import (
+    STATES,
     definition_from,
     edit_cells,
     event_cells,
@@ -53,7 +54,7 @@ from onebeat.store.redis.promise import Kept
 from onebeat.store.redis.server import Script, Server, script
 from onebeat.store.redis.steps import step_cells
 from onebeat.store.redis.waking import Waking
-from onebeat.store.rows import hold_of, hold_text, skips_text
+from onebeat.store.rows import definition_of, hold_of, hold_text, skips_text
 
 AT_ONCE = 500
 """How many items one script takes: some milliseconds, in which the server does nothing else."""
@@ -61,6 +62,7 @@ AT_ONCE = 500
 BYTES_AT_ONCE = 1_000_000
 """How many bytes of documents one script takes."""
 
+ANSWERS = {answer.value: answer for answer in Answer}
 DROPPED = "dropped"
 SAID = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
 T = TypeVar("T")
@@ -77,8 +79,8 @@ class RedisStore(RedisInbox):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a store holds connections: send its URL to the other process, and open it there")
 
-    def _write(self, script: Script, args: Sequence[Any]) -> Any:
-        return self._server.run(script, args, self._now(), writes=True)
+    def _write(self, script: Script, args: Sequence[Any], *, packed: bool = False) -> Any:
+        return self._server.run(script, args, self._now(), writes=True, packed=packed)
 
     def now(self) -> datetime:
         if self._clock is not None:
@@ -141,19 +143,20 @@ class RedisStore(RedisInbox):
         while True:
             room = min(claim.limit - len(claimed), AT_ONCE)
             args = [claim.holder, claim.queues, claim.targets, room, text_of(claim.until)]
-            runs, flat, _ = self._write(script("moves", "claim"), [*args, sorted(self._unreadable)])
-            found, unreadable = self._readable(runs, flat)
+            args.append(sorted(self._unreadable))
+            runs, cells, _ = self._write(script("moves", "claim"), args, packed=True)
+            found, unreadable = self._readable(runs, cells)
             claimed += found
             if not unreadable and (len(runs) < room or len(claimed) >= claim.limit):
                 return claimed
             # A run whose definition does not decode goes back to where it was: nobody could run it.
             self.advance([Release(run_id=each.id, token=each.token) for each in unreadable])
 
-    def _readable(self, runs: Sequence[Any], flat: Sequence[Any]) -> tuple[list[Claimed], list[Any]]:
+    def _readable(self, runs: Sequence[Any], cells: Sequence[Any]) -> tuple[list[Claimed], list[Any]]:
         """Return claims with their definitions, and the runs whose definition does not decode."""
         definitions: dict[str, Definition] = {}
-        for name, fields in zip(flat[::2], flat[1::2], strict=True):
-            definition, wrong = definition_from(fields)
+        for name, row in cells:
+            definition, wrong = definition_of(tuple(None if cell is False else cell for cell in row))
             if wrong:
                 self._unreadable.add(name)
             else:
@@ -170,7 +173,8 @@ class RedisStore(RedisInbox):
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
         answers: list[Advanced] = []
         for part in _parts(transitions, lambda _: 0):
-            told, changes = self._write(script("moves", "advance"), [[step_cells(step) for step in part]])
+            cells = [step_cells(step) for step in part]
+            told, changes = self._write(script("moves", "advance"), [cells], packed=True)
             answers += [_advanced(*each) for each in told]
             self._waking.changed(changes)
         return answers
@@ -263,8 +267,8 @@ def _request(request: Request) -> list[Any]:
 
 def _advanced(answer: str, state: str, token: str, flagged: str) -> Advanced:
     return Advanced(
-        answer=Answer(answer),
-        state=RunState(state) if state else None,
+        answer=ANSWERS[answer],
+        state=STATES[state] if state else None,
         token=int(token),
         cancel_requested=bool(flagged),
     )

@@ -4,7 +4,7 @@ local at, limit, index, of = tonumber(args[1]), args[2], args[3], args[4]
 -- Whatever a hand has put in its place, settling goes on.
 local entries = call('TYPE', ns .. 'inbox').ok == 'stream' and call('XLEN', ns .. 'inbox') > 0
 if call('HEXISTS', META, 'hold') == 1 then
-  return {{}, false, 0, entries}
+  return cmsgpack.pack({{}, false, 0, entries})
 end
 
 local function shared(member)
@@ -55,4 +55,4 @@ repeat
   end
   passed_by = passed_by + #page
 until following or #page < 16 or passed_by > 65536
-return {rows, following, skipped, entries}
+return cmsgpack.pack({rows, following, skipped, entries})

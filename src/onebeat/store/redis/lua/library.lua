@@ -37,30 +37,11 @@ local FINISHED = {
 
 local function read(key, names)
   local row = {}
-  for index, value in ipairs(call('HMGET', ns .. key, unpack(names))) do
-    if value then
-      row[names[index]] = value
-    end
+  local found = call('HMGET', ns .. key, unpack(names))
+  for index = 1, #names do
+    row[names[index]] = found[index] or nil
   end
   return row
-end
-
-local function write(key, changes)
-  local set, gone = {}, {}
-  for name, value in pairs(changes) do
-    if value == false then
-      gone[#gone + 1] = name
-    else
-      set[#set + 1] = name
-      set[#set + 1] = value
-    end
-  end
-  if #set > 0 then
-    call('HSET', ns .. key, unpack(set))
-  end
-  if #gone > 0 then
-    call('HDEL', ns .. key, unpack(gone))
-  end
 end
 
 local function values(key, names)
@@ -71,6 +52,8 @@ end
 
 local counters = {} -- of the hash meta: read once, counted here, written once
 local added = {} -- sorted set -> scores and members
+local removed = {} -- sorted set -> members
+local seated = {} -- runs whose places are among these
 local balance = {} -- target -> by how many its unfinished runs grew
 local emptied = {} -- lanes that may be empty now
 local news = false -- whether others may find something to do
@@ -91,13 +74,28 @@ local function zadd(key, score, member)
   batch[#batch + 1] = member
 end
 
-local function flush()
-  for key, batch in pairs(added) do
+local function zrem(key, member)
+  local batch = removed[key]
+  if batch == nil then
+    batch = {}
+    removed[key] = batch
+  end
+  batch[#batch + 1] = member
+end
+
+local function each_thousand(command, sets)
+  for key, batch in pairs(sets) do
     for from = 1, #batch, 1000 do
-      call('ZADD', ns .. key, unpack(batch, from, math.min(from + 999, #batch)))
+      call(command, ns .. key, unpack(batch, from, math.min(from + 999, #batch)))
     end
   end
-  added = {}
+end
+
+-- A run is moved once at most between two flushes, so it does not matter which of its places is written first.
+local function flush()
+  each_thousand('ZREM', removed)
+  each_thousand('ZADD', added)
+  added, removed, seated = {}, {}, {}
 end
 
 -- Write what was gathered; return the number of changes so far, so that a writer knows its own.
@@ -159,21 +157,21 @@ end
 
 -- --- runs ---
 
-local RUN = {
-  'schedule_id', 'number', 'seq', 'state', 'priority', 'queue', 'target', 'due_at', 'ready_at', 'deadline_at',
-  'resend_at', 'attempt', 'token', 'lease_until', 'cancel_requested', 'started_at', 'outcome',
-}
 local loaded = {}
 
--- Return a run, the same table each time; nil where there is none.
+-- Return a run, the same table each time; nil where there is none. Where it was not looked at before, return
+-- its names and values, too.
 local function run_of(id)
-  local run = loaded[id]
+  local run, flat = loaded[id], nil
   if run == nil then
-    run = read('run:' .. id, RUN)
-    run.id = id
+    flat = call('HGETALL', ns .. 'run:' .. id)
+    run = {id = id}
+    for name = 1, #flat, 2 do
+      run[flat[name]] = flat[name + 1]
+    end
     loaded[id] = run
   end
-  return run.state and run or nil
+  return run.state and run or nil, flat
 end
 
 -- A lane holds the ready runs of one priority, queue and target: what a claim goes through.
@@ -191,89 +189,110 @@ local function watch_of(run)
   end
 end
 
-local function enter_lane(run)
-  local lane = lane_of(run)
-  zadd('lanes', -tonumber(run.priority), lane)
-  zadd('ready:' .. lane, run.ready_at, run.id)
+local opened = {} -- lanes that are in `lanes`
+local function seat(fired, ready_at, id)
+  local lane = lane_of(fired)
+  if not opened[lane] then
+    opened[lane] = true
+    zadd('lanes', -tonumber(fired.priority), lane)
+  end
+  zadd('ready:' .. lane, ready_at, id)
   news = true
 end
 
 local function leave_lane(run)
   local lane = lane_of(run)
-  call('ZREM', ns .. 'ready:' .. lane, run.id)
+  zrem('ready:' .. lane, run.id)
   emptied[lane] = true
 end
 
 local function reseat(run, before)
-  local own = run.schedule_id
-  call('ZREM', ns .. 'state:' .. before, run.id)
-  call('ZADD', ns .. 'state:' .. run.state, run.seq, run.id)
+  local own, id = run.schedule_id, run.id
+  zrem('state:' .. before, id)
+  zadd('state:' .. run.state, run.seq, id)
   if LIVE[before] ~= LIVE[run.state] then
-    call('ZREM', ns .. (LIVE[before] and 'live:' or 'waiting:') .. own, run.id)
+    call('ZREM', ns .. (LIVE[before] and 'live:' or 'waiting:') .. own, id)
     if LIVE[run.state] then
-      call('ZADD', ns .. 'live:' .. own, run.seq, run.id)
+      call('ZADD', ns .. 'live:' .. own, run.seq, id)
     end
   elseif before == 'waiting' then
-    call('ZREM', ns .. 'waiting:' .. own, run.id)
+    call('ZREM', ns .. 'waiting:' .. own, id)
   end
   if FINISHED[run.state] then
-    call('ZADD', ns .. 'ended:' .. own, run.seq, run.id)
+    call('ZADD', ns .. 'ended:' .. own, run.seq, id)
     balance[run.target] = (balance[run.target] or 0) - 1
   end
 end
 
--- Write what changed of a run (false: it is gone), and move it in every index that can tell.
+-- Write to a run what changed (false: it is gone), and that alone.
+local function rewrite(run, changes)
+  local set, gone = {}, {}
+  for name, value in pairs(changes) do
+    if value then
+      if run[name] ~= value then
+        set[#set + 1] = name
+        set[#set + 1] = value
+        run[name] = value
+      end
+    elseif run[name] then
+      gone[#gone + 1] = name
+      run[name] = nil
+    end
+  end
+  if #set > 0 then
+    call('HSET', ns .. 'run:' .. run.id, unpack(set))
+  end
+  if #gone > 0 then
+    call('HDEL', ns .. 'run:' .. run.id, unpack(gone))
+  end
+  return set, gone
+end
+
+-- Write what changed of a run, and move it in every index that can tell; what is gathered is in its place only
+-- after flush(). Return what was set, and what is gone.
 local function change(run, changes)
+  if seated[run.id] then
+    flush()
+  end
+  seated[run.id] = true
   local before, watched = run.state, watch_of(run)
   if before == 'ready' and changes.state then
     leave_lane(run)
   end
-  write('run:' .. run.id, changes)
-  for name, value in pairs(changes) do
-    run[name] = value or nil
-  end
+  local set, gone = rewrite(run, changes)
   if run.state ~= before then
     reseat(run, before)
   end
   if run.state == 'ready' and changes.state then
-    enter_lane(run)
-    flush()
+    seat(run, run.ready_at, run.id)
   end
   local watch = watch_of(run)
   if watch == nil then
     if watched ~= nil then
-      call('ZREM', ns .. 'watch', run.id)
+      zrem('watch', run.id)
     end
   elseif watch ~= watched then
-    call('ZADD', ns .. 'watch', watch, run.id)
+    zadd('watch', watch, run.id)
   end
+  return set, gone
 end
 
 -- Add a run. `new` is id, state, due_at, ready_at, deadline_at and the names and values of the rest; `row` is
--- what it is fired under: id, name, number, queue, target, priority. What is added is in no index before flush().
+-- what it is fired under: id, name, number, queue, target, priority.
 local function fire(row, new)
   local id, state, due_at, ready_at, deadline_at, fields = unpack(new, 1, 6)
   local seq = whole(count('last_run'))
-  local size = #fields
-  local standing = {
-    'state', state, 'due_at', due_at, 'ready_at', ready_at, 'schedule_id', row.id, 'schedule', row.name,
-    'number', row.number, 'queue', row.queue, 'target', row.target, 'priority', row.priority,
-    'created_at', now, 'seq', seq,
-  }
-  for index, value in ipairs(standing) do
-    fields[size + index] = value
-  end
-  call('HSET', ns .. 'run:' .. id, unpack(fields))
+  seated[id] = true
+  row.priority = row.priority or '0'
+  call('HSET', ns .. 'run:' .. id, 'state', state, 'due_at', due_at, 'ready_at', ready_at,
+    'schedule_id', row.id, 'schedule', row.name, 'number', row.number, 'queue', row.queue, 'target', row.target,
+    'priority', row.priority, 'created_at', now, 'seq', seq, unpack(fields))
   zadd('state:' .. state, seq, id)
   if state == 'waiting' then
-    zadd('waiting:' .. row.id, due_at, id)
+    call('ZADD', ns .. 'waiting:' .. row.id, due_at, id)
   else
-    zadd('live:' .. row.id, seq, id)
-    row.priority = row.priority or '0'
-    local lane = lane_of(row)
-    zadd('lanes', -tonumber(row.priority), lane)
-    zadd('ready:' .. lane, ready_at, id)
-    news = true
+    call('ZADD', ns .. 'live:' .. row.id, seq, id)
+    seat(row, ready_at, id)
   end
   if deadline_at then
     call('HSET', ns .. 'run:' .. id, 'deadline_at', deadline_at)
@@ -298,7 +317,6 @@ local function cancelled(run, reason)
 end
 
 local function cancel(ids, reason)
-  flush()
   for _, id in ipairs(ids) do
     local run = run_of(id)
     change(run, cancelled(run, reason))
@@ -313,7 +331,6 @@ end
 
 -- Make waiting runs ready, the one that was due first first, as far as the definition in force has slots.
 local function promote(schedule_id)
-  flush()
   local waiting = call('ZCARD', ns .. 'waiting:' .. schedule_id)
   if waiting == 0 then
     return
@@ -372,7 +389,7 @@ local function extend(folds)
       last = tonumber(own_last) > tonumber(last) and own_last or last
       number = number + tonumber(run.fold_count or '1')
     end
-    write('run:' .. id, {fold_first_at = first, fold_last_at = last, fold_count = whole(number)})
+    call('HSET', ns .. 'run:' .. id, 'fold_first_at', first, 'fold_last_at', last, 'fold_count', whole(number))
   end
 end
 
