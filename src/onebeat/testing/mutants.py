@@ -26,6 +26,9 @@ SOURCE = Path(__file__).resolve().parent.parent.parent
 TESTS_FAILED = 1
 """The exit status of pytest, and of the simulator, when something was noticed; others: it did not run."""
 
+PATIENCE_S = 1200
+"""How long one test may take on the unbroken copy: beside many others a long one takes many times as long."""
+
 SURVIVED = "SURVIVED"
 PYTEST = ("-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header")
 PAGE = """# Mutants
@@ -142,7 +145,8 @@ def noticed(output: str) -> Noticed:
     failed = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", output, re.MULTILINE)
     if failed is None:
         return Noticed("pytest", [*PYTEST])
-    return Noticed(f"`{failed[1].split('[')[0]}`", [*PYTEST, failed[1]])
+    again = [*PYTEST, "--timeout", str(PATIENCE_S), failed[1]]
+    return Noticed(f"`{failed[1].split('[')[0]}`", again)
 
 
 def tried_all(mutants: Sequence[Mutant], top: Path, jobs: int) -> Iterator[Verdict]:

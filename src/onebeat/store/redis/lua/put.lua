@@ -94,7 +94,7 @@ end
 
 local function write_row(edit, row, schedule_id, fires)
   local key = ns .. 'schedule:' .. schedule_id
-  call('DEL', key)
+  call('HDEL', key, 'next_at', 'skips', 'max_running') -- and not what a newer node has added
   call('HSET', key, 'id', schedule_id, 'name', edit.name, 'shard', edit.shard, 'change', edit.id,
     'queue', fires.queue, 'target', fires.target, 'priority', fires.priority, unpack(edit.row))
   if fires.max_running then
