@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
@@ -161,12 +161,12 @@ class TableRoll(Roll):
 class NewerServer(Server):
     """A server as a new node speaks to it: by scripts of its own, which write more than those of old ones."""
 
-    def run(self, script: Script, args: Sequence[Any], clock: str, *, writes: bool = False) -> Any:
+    def run(self, script: Script, *rest: Any, **more: Any) -> Any:
         text = script.text
         for before, after in MORE_FIELDS:
             text = text.replace(before, after)
         newer = Script(text, hashlib.sha1(text.encode()).hexdigest())
-        return super().run(newer, args, clock, writes=writes)
+        return super().run(newer, *rest, **more)
 
 
 class KeyRoll(Roll):
