@@ -47,7 +47,7 @@ POST = Step(LATEST + 1, "post", "less", "DROP TABLE onebeat_more;\n")
 MINUTE = timedelta(minutes=1)
 # As its scripts would: a field more in each hash that grows or changes, and a key of its own.
 MORE_FIELDS = [
-    ("'created_at', now, 'seq', seq,\n", "'created_at', now, 'seq', seq, 'more', now,\n"),
+    ("'created_at', now,", "'created_at', now, 'more', now,"),
     ("call('HSET', key, 'id', schedule_id,", "call('HSET', key, 'more', now, 'id', schedule_id,"),
     ("call('HSET', ns .. 'node:' .. id,", "call('HSET', ns .. 'node:' .. id, 'more', now,"),
     (
