@@ -15,11 +15,12 @@ from tests.servers import ledgers, redis
 from onebeat import Onebeat, interval
 from onebeat.core import model as noun
 from onebeat.core.codec import FORMAT
-from onebeat.core.errors import SchemaMismatch
+from onebeat.core.errors import SchemaMismatch, StoreUnavailable
 from onebeat.core.messages import RunQuery
 from onebeat.core.ports import Store
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.store import migrations
+from onebeat.store.dialects import mysql_session
 from onebeat.store.dialects.protocol import Dialect
 from onebeat.store.dialects.sqlite import Sqlite
 from onebeat.store.migrations import Step
@@ -129,7 +130,7 @@ class TableRoll(Roll):
     """New nodes know one number of steps more."""
 
     def _begin(self) -> None:
-        self._url = "" if self.kind == "sqlite" else ledgers.ledger_url(self.kind, self._place)
+        self.url = "" if self.kind == "sqlite" else ledgers.ledger_url(self.kind, self._place)
         self._known = {name: migrations.steps(name) for name in ("sqlite", "postgres", "mysql")}
 
     def _dialect(self, *, new: bool) -> Dialect:
@@ -137,7 +138,7 @@ class TableRoll(Roll):
         self._patch.setattr(migrations, "steps", lambda kind: [*self._known[kind], *more])
         if self.kind == "sqlite":
             return Sqlite(self._place / "ledger.db", self.clock)
-        return ledgers.dialect_at(self._url, self.clock)
+        return ledgers.dialect_at(self.url, self.clock)
 
     def _opened(self, *, new: bool, migrate: bool) -> SqlStore:
         with ExitStack() as left:
@@ -299,6 +300,20 @@ def test_a_node_of_before_there_were_settings_is_listed_and_compared_without_the
         "old": {},
         "new": {"the zone of app": "UTC"},
     }
+
+
+@pytest.mark.parametrize("roll", on("mariadb"), indirect=True)
+def test_a_node_that_waits_too_long_for_another_one_to_make_tables_says_so_and_makes_none(
+    roll: TableRoll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as hasty, ledgers.connected("mariadb", roll.url) as run:
+        hasty.setattr(mysql_session, "NAMED_GATE", mysql_session.NAMED_GATE.replace("30", "0"))
+        assert run("SELECT GET_LOCK(CONCAT('onebeat.', database()), 0)") == [(1,)]
+        with pytest.raises(StoreUnavailable, match="another node has been making tables"):
+            roll.start(new=False)
+        assert run("SHOW TABLES") == []
+
+    assert roll.start(new=False).store.nodes() == []
 
 
 @pytest.mark.parametrize("roll", on("mariadb"), indirect=True)

@@ -15,10 +15,11 @@ from onebeat.core.model import from_micros
 from onebeat.store.dialects.mysql_driver import Connection, Plain
 from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.protocol import MIGRATE, AddMissing, BatchDelete, BatchUpdate, Cell, Row
+from onebeat.store.dialects.repeating import Passing, Trouble
 
 CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 HAS_TABLE = "SELECT 1 FROM information_schema.tables WHERE table_schema = database() AND table_name = ?"
-NAMED_GATE = "SELECT GET_LOCK(CONCAT('onebeat.', database()), 60)"
+NAMED_GATE = "SELECT GET_LOCK(CONCAT('onebeat.', database()), 30)"  # it answers 0 when the time is up
 GATE = "SELECT value FROM onebeat_meta WHERE name = ? FOR UPDATE"
 SHARED_GATE = "SELECT value FROM onebeat_meta WHERE name = ? LOCK IN SHARE MODE"
 SHORT = 255
@@ -78,7 +79,8 @@ class MysqlSession:
         self._passed.add((name, shared))
         if name == MIGRATE:  # before there is a table
             self.named = True
-            self.rows(NAMED_GATE)
+            if self.rows(NAMED_GATE) != [(1,)]:
+                raise Passing(Trouble.BUSY, "another node has been making tables for too long")
         else:
             self.rows(SHARED_GATE if shared else GATE, (f"gate_{name}",))
 
