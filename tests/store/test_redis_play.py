@@ -231,6 +231,22 @@ def test_a_run_whose_definition_does_not_decode_stays_and_holds_up_no_neighbour(
 # --- what a hand does ---------------------------------------------------------------------------------
 
 
+def test_a_text_that_a_hand_broke_hides_no_neighbour(book: Book, store: RedisStore) -> None:
+    row = book.create("bad")
+    book.create("good")
+    runs = {book.fire("bad").id, book.fire("good").id}
+    no_text = "return redis.call('HSET', KEYS[1], ARGV[1], 'no text: ' .. string.char(255))"
+    by_hand(store, "EVAL", no_text, "1", f"{namespace(store)}definition:{row.id}:1", "title")
+    by_hand(store, "EVAL", no_text, "1", f"{namespace(store)}schedule:{row.id}", "name")
+
+    due = store.due(NOON + timedelta(days=1), 10).rows
+    claimed = book.claim(limit=10)
+
+    assert {each.name for each in due} == {"good", "no text: \ufffd"}
+    assert {each.run.id for each in claimed} == runs
+    assert {each.definition.title for each in claimed} == {"", "no text: \ufffd"}
+
+
 def test_scripts_that_a_server_forgot_are_sent_again(book: Book, store: RedisStore) -> None:
     row = book.create()
     by_hand(store, "SCRIPT", "FLUSH")

@@ -124,13 +124,13 @@ def new_run(new: NewRun, tile: Settlement | None = None) -> list[Any]:
         fields += ("fold_count", str(fold.count))
     if new.key is not None:
         fields += ("key", new.key)
-    deadline = text_or_none(new.deadline_at)
-    return [new.id, new.state, text_of(new.due_at), text_of(new.ready_at), deadline, fields]
+    deadline = new.deadline_at is not None and text_of(new.deadline_at)
+    return [new.id, new.state, text_of(new.due_at), text_of(new.ready_at), deadline, *fields]
 
 
 def tiles(settlements: Iterable[Settlement]) -> list[Any]:
     """Return settlements as ``write_tiles`` takes them."""
-    return [[new_run(tile.run, tile)] if tile.run is not None else _tile(tile) for tile in settlements]
+    return [new_run(tile.run, tile) if tile.run is not None else _tile(tile) for tile in settlements]
 
 
 def folds(settlements: Sequence[Settlement]) -> list[list[Any]]:
@@ -381,9 +381,9 @@ BLANK_RUN: dict[str, Any] = (
 )
 
 
-def run_from(flat: Sequence[str]) -> Run:
+def run_from(hash_or_flat: Hash | Sequence[str]) -> Run:
     """Return the run of a hash, its id among the fields."""
-    row = hash_of(flat)
+    row = hash_or_flat if isinstance(hash_or_flat, dict) else hash_of(hash_or_flat)
     # A claimed run has half of the fields that a run may have: what is not there takes no time.
     fields = BLANK_RUN | {name: of(row[name]) for name, of in OF_RUN.items() if name in row}
     if "result" in row:

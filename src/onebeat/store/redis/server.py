@@ -65,6 +65,22 @@ NOT_NOW = (
 """Errors that say: nothing was done, and it may go later."""
 
 
+UNPACK: Final = """
+local function plain(part)
+  if type(part) == 'table' then
+    if next(part) and part[1] == nil then
+      return {map = part}
+    end
+    for index = 1, #part do
+      part[index] = plain(part[index])
+    end
+  end
+  return part
+end
+return plain(cmsgpack.unpack(ARGV[1]))
+"""
+
+
 class Script(NamedTuple):
     """A script of this room, put together from its parts."""
 
@@ -212,7 +228,7 @@ def _unpacked(connection: Any, answer: bytes) -> Any:
         return msgspec.msgpack.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # A text in it was broken by a hand: unpacked there, it is mended by the connection as all others are.
-        return _ask(connection, "EVAL", "return cmsgpack.unpack(ARGV[1])", "0", answer)
+        return _ask(connection, "EVAL", UNPACK, "0", answer)
 
 
 @contextmanager

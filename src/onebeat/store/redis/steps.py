@@ -1,5 +1,6 @@
 """Transitions as moves.lua takes them: the name of the move, and what it needs."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 from onebeat.core.messages import (
@@ -23,10 +24,46 @@ from onebeat.core.messages import (
 from onebeat.store.redis.cells import event_cells, text_of, text_or_none
 from onebeat.store.rows import json_text
 
+HELD = (Start, Renew, Finish, Release, Lost)
+"""Transitions that name the token of the lease that they are about."""
 
-def step_cells(step: AnyTransition) -> dict[str, Any]:
-    """Return a transition as a script takes it."""
-    cells = _needs(step) | {"run_id": step.run_id}
+
+def steps_cells(steps: Sequence[AnyTransition]) -> tuple[list[int], list[str], list[str | None], list[Any]]:
+    """Return transitions as a script takes them: of each its form, run and token; and the forms.
+
+    A batch is a thousand times the same but for run and token: what is said once is read once.
+    """
+    which: list[int] = []
+    forms: list[Any] = []
+    known: dict[object, int] = {}
+    for step in steps:
+        shared = _shared(step)
+        form = None if shared is None else known.get(shared)
+        if form is None:
+            forms.append(_form(step))
+            form = len(forms)
+            if shared is not None:
+                known[shared] = form
+        which.append(form)
+    tokens = [str(step.token) if isinstance(step, HELD) else None for step in steps]
+    return which, [step.run_id for step in steps], tokens, forms
+
+
+def _shared(step: AnyTransition) -> object:
+    """Return what tells the form of a transition from other shared ones; None for a form of its own."""
+    if step.event is not None:
+        return None
+    if isinstance(step, Start):
+        return Start
+    if isinstance(step, Renew):
+        return step.until
+    if isinstance(step, Finish) and step.result is None and step.error is None:
+        return step.outcome, step.verdict
+    return None
+
+
+def _form(step: AnyTransition) -> dict[str, Any]:
+    cells = _needs(step)
     if step.event is not None:
         cells["event"] = event_cells(step.event)
     return cells
@@ -35,22 +72,21 @@ def step_cells(step: AnyTransition) -> dict[str, Any]:
 def _needs(step: AnyTransition) -> dict[str, Any]:
     match step:
         case Start():
-            return {"kind": "start", "token": str(step.token)}
+            return {"kind": "start"}
         case Renew():
-            return {"kind": "renew", "token": str(step.token), "till": text_of(step.until)}
+            return {"kind": "renew", "till": text_of(step.until)}
         case Finish():
             return {
                 "kind": "finish",
-                "token": str(step.token),
                 "outcome": step.outcome,
                 "verdict": _verdict(step.verdict),
                 "result": json_text(step.result),
                 "error": step.error,
             }
         case Release():
-            return {"kind": "release", "token": str(step.token)}
+            return {"kind": "release"}
         case Lost():
-            return {"kind": "lost", "token": str(step.token), "verdict": _verdict(step.verdict)}
+            return {"kind": "lost", "verdict": _verdict(step.verdict)}
         case Sent():
             at = text_or_none(step.resend_at)
             return {"kind": "sent", "attempt": str(step.attempt), "resend_at": at}
@@ -73,7 +109,7 @@ def _needs(step: AnyTransition) -> dict[str, Any]:
             assert_never(step)
 
 
-def _verdict(verdict: Verdict) -> dict[str, str]:
+def _verdict(verdict: Verdict) -> dict[str, str | None]:
     if isinstance(verdict, Done):
-        return {"state": verdict.state, "reason": verdict.reason}
-    return {"at": text_of(verdict.at), "reason": verdict.reason}
+        return {"state": verdict.state, "reason": verdict.reason or None}
+    return {"at": text_of(verdict.at), "reason": verdict.reason or None}

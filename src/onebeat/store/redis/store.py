@@ -9,6 +9,7 @@ See docs/design/006-redis.md: where each thing lies, and what a failure at each 
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ from onebeat.store.redis.cells import (
 from onebeat.store.redis.inbox import RedisInbox
 from onebeat.store.redis.promise import Kept
 from onebeat.store.redis.server import Script, Server, script
-from onebeat.store.redis.steps import step_cells
+from onebeat.store.redis.steps import steps_cells
 from onebeat.store.redis.waking import Waking
 from onebeat.store.rows import definition_of, hold_of, hold_text, skips_text
 
@@ -173,9 +174,8 @@ class RedisStore(RedisInbox):
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
         answers: list[Advanced] = []
         for part in _parts(transitions, lambda _: 0):
-            cells = [step_cells(step) for step in part]
-            told, changes = self._write(script("moves", "advance"), [cells], packed=True)
-            answers += [_advanced(*each) for each in told]
+            told, changes = self._write(script("moves", "advance"), [steps_cells(part)], packed=True)
+            answers += map(_advanced, *told)
             self._waking.changed(changes)
         return answers
 
@@ -265,6 +265,7 @@ def _request(request: Request) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=256)
 def _advanced(answer: str, state: str, token: str, flagged: str) -> Advanced:
     return Advanced(
         answer=ANSWERS[answer],

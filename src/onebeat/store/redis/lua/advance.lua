@@ -1,30 +1,33 @@
--- args: the transitions, each a move's name and what it needs, and the event that it leaves.
+-- args: of each transition, which of the forms it has, its run and its token (or false); and the forms, each a
+-- move's name and what it needs, and the event that it leaves. Returns, in columns: answer, state, token, flag.
 local wrong = wrong_place()
 if wrong then
   return wrong
 end
+local which, ids, tokens, forms = unpack(args[1], 1, 4)
 
 -- Every run is looked at before the first is moved. Of those whose holder only begins or renews, which are
 -- most, no more is read than that needs.
 local HELD = {'state', 'token', 'lease_until', 'deadline_at', 'started_at', 'cancel_requested'}
 local KEEPS = {start = true, renew = true}
 local held = {}
-for _, step in ipairs(args[1]) do
-  if not KEEPS[step.kind] then
-    run_of(step.run_id)
+for index, id in ipairs(ids) do
+  if not KEEPS[forms[which[index]].kind] then
+    run_of(id)
   end
 end
-for _, step in ipairs(args[1]) do
-  local id = step.run_id
+for _, id in ipairs(ids) do
   if not loaded[id] and not held[id] then
     held[id] = read('run:' .. id, HELD)
     held[id].id = id
   end
 end
 
-local answers = {}
-for index, step in ipairs(args[1]) do
-  local run = loaded[step.run_id] or held[step.run_id]
+local answers, states, given, flags = {}, {}, {}, {}
+for index, id in ipairs(ids) do
+  local step = forms[which[index]]
+  step.token = tokens[index]
+  local run = loaded[id] or held[id]
   run = run.state and run or nil
   local changes = run and MOVES[step.kind](run, step)
   local answer = 'refused'
@@ -40,7 +43,8 @@ for index, step in ipairs(args[1]) do
       promote(run.schedule_id)
     end
   end
-  local token = answer == 'accepted' and (step.kind == 'guard' or step.kind == 'renew') and run.token or '0'
-  answers[index] = {answer, run and run.state or '', token, run and run.cancel_requested or ''}
+  answers[index], states[index] = answer, run and run.state or ''
+  given[index] = answer == 'accepted' and (step.kind == 'guard' or step.kind == 'renew') and run.token or '0'
+  flags[index] = run and run.cancel_requested or ''
 end
-return cmsgpack.pack({answers, finish()})
+return cmsgpack.pack({{answers, states, given, flags}, finish()})

@@ -42,9 +42,9 @@ local function gather(lane, room, found)
       return
     end
     for index = 1, #page, 2 do
-      local run, flat = run_of(page[index])
+      local run = run_of(page[index])
       if run and claimable(run) then
-        found[#found + 1] = {tonumber(page[index + 1]), run.id, run, flat}
+        found[#found + 1] = {tonumber(page[index + 1]), run.id, run}
         room = room - 1
       end
     end
@@ -69,7 +69,7 @@ for _, lanes in ipairs(levels) do
     table.sort(found, longest_ready)
   end
   for index = 1, math.min(#found, limit - #claimed) do
-    claimed[#claimed + 1] = found[index]
+    claimed[#claimed + 1] = found[index][3]
   end
   if #claimed >= limit then
     break
@@ -77,18 +77,9 @@ for _, lanes in ipairs(levels) do
 end
 
 local runs, definitions, named = {}, {}, {}
-for index, each in ipairs(claimed) do
-  local run, flat = each[3], each[4]
-  local set, gone = change(run, leased(run, holder, till, next_token()))
-  -- Of a name that comes twice, the second value is meant.
-  flat = #gone > 0 and all('run:' .. run.id) or flat
-  local size = #flat
-  for at = 1, #set do
-    flat[size + at] = set[at]
-  end
-  flat[#flat + 1] = 'id'
-  flat[#flat + 1] = run.id
-  runs[index] = flat
+for index, run in ipairs(claimed) do
+  change(run, leased(run, holder, till, next_token()))
+  runs[index] = run
   local definition = run.schedule_id .. ':' .. run.number
   if not named[definition] then
     named[definition] = true

@@ -30,8 +30,9 @@ local PAGE = 1000
 local rows, skipped = {}, args[5]
 local more = true
 while more and #rows < limit do
-  local page = call('ZRANGEBYSCORE', ns .. 'due', '-inf', args[1], 'LIMIT', skipped, PAGE)
-  more = #page == PAGE
+  local size = of and PAGE or math.min(PAGE, limit - #rows)
+  local page = call('ZRANGEBYSCORE', ns .. 'due', '-inf', args[1], 'LIMIT', skipped, size)
+  more = #page == size
   for _, member in ipairs(page) do
     if #rows == limit then
       break

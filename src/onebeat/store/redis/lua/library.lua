@@ -159,19 +159,18 @@ end
 
 local loaded = {}
 
--- Return a run, the same table each time; nil where there is none. Where it was not looked at before, return
--- its names and values, too.
+-- Return a run, the same table each time; nil where there is none.
 local function run_of(id)
-  local run, flat = loaded[id], nil
+  local run = loaded[id]
   if run == nil then
-    flat = call('HGETALL', ns .. 'run:' .. id)
+    local flat = call('HGETALL', ns .. 'run:' .. id)
     run = {id = id}
     for name = 1, #flat, 2 do
       run[flat[name]] = flat[name + 1]
     end
     loaded[id] = run
   end
-  return run.state and run or nil, flat
+  return run.state and run or nil
 end
 
 -- A lane holds the ready runs of one priority, queue and target: what a claim goes through.
@@ -245,11 +244,10 @@ local function rewrite(run, changes)
   if #gone > 0 then
     call('HDEL', ns .. 'run:' .. run.id, unpack(gone))
   end
-  return set, gone
 end
 
 -- Write what changed of a run, and move it in every index that can tell; what is gathered is in its place only
--- after flush(). Return what was set, and what is gone.
+-- after flush().
 local function change(run, changes)
   if seated[run.id] then
     flush()
@@ -259,7 +257,7 @@ local function change(run, changes)
   if before == 'ready' and changes.state then
     leave_lane(run)
   end
-  local set, gone = rewrite(run, changes)
+  rewrite(run, changes)
   if run.state ~= before then
     reseat(run, before)
   end
@@ -274,19 +272,18 @@ local function change(run, changes)
   elseif watch ~= watched then
     zadd('watch', watch, run.id)
   end
-  return set, gone
 end
 
--- Add a run. `new` is id, state, due_at, ready_at, deadline_at and the names and values of the rest; `row` is
--- what it is fired under: id, name, number, queue, target, priority.
+-- Add a run. `new` is id, state, due_at, ready_at, deadline_at (or false), then names and values; `row` is what
+-- it is fired under: id, name, number, queue, target, priority.
 local function fire(row, new)
-  local id, state, due_at, ready_at, deadline_at, fields = unpack(new, 1, 6)
+  local id, state, due_at, ready_at, deadline_at = unpack(new, 1, 5)
   local seq = whole(count('last_run'))
   seated[id] = true
   row.priority = row.priority or '0'
   call('HSET', ns .. 'run:' .. id, 'state', state, 'due_at', due_at, 'ready_at', ready_at,
     'schedule_id', row.id, 'schedule', row.name, 'number', row.number, 'queue', row.queue, 'target', row.target,
-    'priority', row.priority, 'created_at', now, 'seq', seq, unpack(fields))
+    'priority', row.priority, 'created_at', now, 'seq', seq, unpack(new, 6))
   zadd('state:' .. state, seq, id)
   if state == 'waiting' then
     call('ZADD', ns .. 'waiting:' .. row.id, due_at, id)
@@ -361,7 +358,7 @@ end
 
 local function known_tile(tiles)
   for _, tile in ipairs(tiles) do
-    local known = tile[1] and known_run(tile[1])
+    local known = tile[1] and known_run(tile)
     if known then
       return known
     end
@@ -393,15 +390,15 @@ local function extend(folds)
   end
 end
 
--- Write tiles: each is a run, or (false, the run it is folded into, the names and values of its event).
+-- Write tiles: each is a run, or (nil, the run it is folded into, the names and values of its event).
 -- Return whether a run was added that waits.
 local function write_tiles(row, tiles, folds)
   local waits = false
   extend(folds)
   for _, tile in ipairs(tiles) do
     if tile[1] then
-      fire(row, tile[1])
-      waits = waits or tile[1][2] == 'waiting'
+      fire(row, tile)
+      waits = waits or tile[2] == 'waiting'
     else
       local fields = tile[3]
       local size = #fields
