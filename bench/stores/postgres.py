@@ -41,6 +41,7 @@ STATE = """SELECT pg_total_relation_size(relid), n_dead_tup, autovacuum_count,
     (SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables AS t WHERE t.schemaname = r.schemaname
      AND t.relname IN ('onebeat_runs', 'onebeat_schedules', 'onebeat_definitions', 'onebeat_changes'))
     FROM pg_stat_user_tables AS r WHERE relname = 'onebeat_runs' AND schemaname = current_schema()"""
+PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 ASKED = "SELECT sum(calls)::bigint FROM pg_stat_statements"
 
 
@@ -149,7 +150,7 @@ class Hands:
 
 def connected(url: str) -> psycopg.Connection[Any]:
     """Open a connection to a ledger."""
-    options = f"-c search_path={_schema(url)} -c jit=off"
+    options = f"-c search_path={_schema(url)} -c jit=off {PLANS}"
     return psycopg.connect(url.partition("?")[0], autocommit=True, options=options)
 
 

@@ -12,18 +12,19 @@ from tests.store.sqlite_place import dialect_of
 
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import RunState
-from onebeat.store import sql, sql_claims, sql_purge, sql_put, sql_reader, sql_runs
+from onebeat.store import sql, sql_claims, sql_purge, sql_put, sql_reader, sql_runs, sql_strays
 from onebeat.store.open import open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
 
-READS = """DUE_ROWS DUE_NEXT LAST_WAITING LOADS READY_TARGET READY_RUNS PARKED_RUNS
-    RUN_NAMED SCHEDULES_NAMED PURGED_NAMED TARGETS_AFTER TARGET_BY_ID TARGETS_UNFINISHED PARKED_OR_READY
+READS = """DUE_ROWS DUE_NEXT LAST_WAITING LOADS
+    RUN_NAMED SCHEDULES_NAMED PURGED_NAMED TARGETS_AFTER TARGET_BY_ID TARGETS_UNFINISHED
     DEFINITION TRAIL LOG_LINES RUN_TILES EVENT_TILES SUMMARIES PURGED_UNTIL FIRST_MARK DUE_COUNT"""
 WRITES = "SETTLED SKIPS_LEFT RUN_EXISTS UNDER_CURRENT BUMPED HOLD_SEEN NODE_GONE CURSOR CURSOR_MOVED"
 PUTS = """EDITS_SEEN SCHEDULE_IDS SCHEDULES_PUT TARGET_NAMED DEFINITIONS_KEPT DEFINITION_IDS CHANGE_IDS
     STILL_WAITING FOLD_GREW"""
-CLAIMS = "NEXT_PRIORITY CLAIMABLE DEFINITIONS CLAIMED NEWEST_FENCE FENCE_MOVED"
+STRAYS = "PARKED_OR_READY READY_TARGET READY_RUNS PARKED_RUNS"
+CLAIMS = "LANES CLAIMABLE DEFINITIONS CLAIMED NEWEST_FENCE FENCE_MOVED"
 RUNS = """QUEUED FIRST_WAITING SLOTS PROMOTED UNFINISHED_OF WAITING_OF RUNS_NAMED MOVED HELD_ON NOTED
     PROGRESSED LOG_GREW OVERDUE"""
 PURGES = """VISITED CROWDED_BEFORE FINISHED_RUNS OLD_TILES HISTORY RUNS_GONE LINES_GONE OWN_EVENTS_GONE
@@ -35,6 +36,7 @@ STATEMENTS = {
         (sql_reader, READS),
         (sql, WRITES),
         (sql_put, PUTS),
+        (sql_strays, STRAYS),
         (sql_claims, CLAIMS),
         (sql_runs, RUNS),
         (sql_purge, PURGES),
@@ -50,7 +52,7 @@ STATEMENTS = {
         f"{sql_reader.RUNS_OF_SCHEDULE} AND {sql_reader.in_state(RunState.FAILED, OF_ONE)}"
     ),
     "failed runs": sql_reader.RUNS_WHERE.format(sql_reader.in_state(RunState.FAILED, OF_ALL)),
-    "ready runs": sql_reader.RUNS_WHERE.format(sql_reader.in_state(RunState.READY, OF_ALL)),
+    "ready runs": sql_reader.FEW_RUNS_WHERE.format(sql_reader.in_state(RunState.READY, OF_ALL)),
     "events after a cursor": sql_reader.EVENTS_AFTER + " ORDER BY id LIMIT ?",
     "events of a schedule": sql_reader.EVENTS_AFTER + " AND schedule = ? ORDER BY id LIMIT ?",
     "events of a run": sql_reader.EVENTS_AFTER + " AND run_id = ? ORDER BY id LIMIT ?",
@@ -107,7 +109,7 @@ def test_a_walk_would_be_seen(db: apsw.Connection) -> None:
         ("DUE_NEXT", "onebeat_schedules_due"),
         ("CLAIMABLE", "onebeat_runs_ready"),
         ("READY_TARGET", "onebeat_runs_ready"),
-        ("NEXT_PRIORITY", "onebeat_runs_ready"),
+        ("LANES", "onebeat_runs_ready"),
         ("OVERDUE", "onebeat_runs_watch"),
         ("QUEUED", "onebeat_runs_schedule"),
         ("LOADS", "onebeat_runs_schedule"),

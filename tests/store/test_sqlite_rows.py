@@ -12,7 +12,7 @@ from tests.store.sqlite_place import by_hand, dialect_of, opened_at
 from onebeat.core.errors import BrokenDocument, StoreError
 from onebeat.core.messages import RunQuery, ScheduleQuery
 from onebeat.core.model import Overlap, Target
-from onebeat.store import sql_purge, sql_reader
+from onebeat.store import sql_purge, sql_strays
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
 from onebeat.testing.conformance_stage import HOUR, MINUTE, Book, one
@@ -199,7 +199,7 @@ def test_claiming_leaps_over_what_others_serve(store: SqlStore, book: Book) -> N
             return dialect_of(store).read(lambda session: session.row(sql, args))
 
     mine = [3, 17, 40]
-    assert list(sql_reader.ready_targets(Counting(), mine)) == [3, 17]
+    assert list(sql_strays.ready_targets(Counting(), mine)) == [3, 17]
     assert steps == mine
 
 

@@ -16,6 +16,8 @@ from onebeat.engine.attempt import run_event
 from onebeat.engine.metrics import Metrics
 
 SCAN_EVERY = timedelta(seconds=15)
+"""How long after its limit a run is alerted at most; and how old a run is before anybody looks at it, so that
+what fires and ends in seconds costs no scan."""
 PAGE = 1000
 PAGE_PAUSE = timedelta(milliseconds=250)
 """Between the pages of one scan: a backlog of a million runs must not keep a core busy with alerts."""
@@ -53,7 +55,9 @@ class Alerts:
         now = self._store.now()
         if self._scan_at is not None and now < self._scan_at <= now + SCAN_EVERY:
             return self._scan_at
-        query = RunQuery(states=tuple(sorted(UNFINISHED)), until=now, before=self._before, limit=PAGE)
+        query = RunQuery(
+            states=tuple(sorted(UNFINISHED)), until=now - SCAN_EVERY, before=self._before, limit=PAGE
+        )
         runs = self._store.runs(query)
         events = [event for run in runs if (event := self._judged(run, now)) is not None]
         if events:

@@ -15,19 +15,26 @@ from onebeat.store.dialects.protocol import FENCE, BatchUpdate, Row, Session
 from onebeat.store.moves import leased
 from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
 from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_SEQ
-from onebeat.store.sql_reader import READY_TARGET, SqlReader, ready_targets
+from onebeat.store.sql_strays import READY_TARGET, SqlStrays, ready_targets
 
 DEFINITIONS_KEPT = 8192
 
-NEXT_PRIORITY = """SELECT priority FROM onebeat_runs WHERE state = 'ready' AND target_id = ? AND priority < ?
-    ORDER BY priority DESC LIMIT 1"""
+LANES_MAX = 100
+"""Targets that are asked about one by one; of more, first those that have ready runs are found."""
+
+ANYTHING = f"SELECT ({READY_TARGET}), (SELECT max(id) FROM onebeat_targets)"
+LANES = """WITH wanted (target_id, below) AS (VALUES {rows})
+    SELECT w.target_id, (SELECT r.priority FROM onebeat_runs AS r WHERE r.state = 'ready'
+        AND r.target_id = w.target_id AND r.priority < w.below ORDER BY r.priority DESC LIMIT 1)
+    FROM wanted AS w"""
 CLAIMABLE = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
     WHERE r.state = 'ready' AND r.target_id = ? AND r.priority = ? AND r.ready_at <= ?
     AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
 DEFINITIONS = f"""WITH wanted (id) AS (VALUES {{rows}})
     SELECT d.id, {DEFINITION_COLUMNS} FROM wanted AS w JOIN onebeat_definitions AS d ON d.id = w.id"""
+# Worded so that the index of ready runs does not serve it: they are found by their numbers.
 STILL_READY = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
-    WHERE r.seq IN {{keys}} AND r.state = 'ready' ORDER BY r.id"""
+    WHERE r.seq IN {{keys}} AND (r.state || '') = 'ready' ORDER BY r.id"""
 _NULL = dict.fromkeys(
     ("resend_at", "started_at", "outcome", "error", "progress_done", "progress_total"), "NULL"
 )
@@ -52,23 +59,28 @@ FENCE_MOVED = "UPDATE onebeat_meta SET value = ? WHERE name = 'last_token'"
 HIGHEST = MANY = 1 << 62
 
 
-class SqlClaims(SqlReader):
+class SqlClaims(SqlStrays):
     """The verb ``claim``."""
 
     _definitions: dict[int, Definition]
 
     def claim(self, claim: Claim) -> list[Claimed]:
-        # Looked first, without a lock: idle workers must not stand in each other's and everybody's way.
-        def anything(session: Session) -> bool:
-            return next(self._candidates(session, claim, micros(session.now()), 1), None) is not None
-
-        if not self._dialect.look(READY_TARGET, (0,)) or not self._read(anything):
+        # Looked first, in one statement: an idle worker shall cost next to nothing.
+        ((first, newest),) = self._dialect.look(ANYTHING, (0,))
+        if first is None:
             return []
-        return self._dialect.write(lambda session: self._claim(session, claim))
 
-    def _claim(self, session: Session, claim: Claim) -> list[Claimed]:
+        def anything(session: Session) -> bool:
+            return next(self._candidates(session, claim, newest, micros(session.now()), 1), None) is not None
+
+        # Where one writes at a time, idle workers must not stand in each other's and everybody's way.
+        if self._dialect.alone and not self._read(anything):
+            return []
+        return self._dialect.write(lambda session: self._claim(session, claim, newest))
+
+    def _claim(self, session: Session, claim: Claim, newest: int) -> list[Claimed]:
         now = session.now()
-        found = self._claimable(session, claim, now)
+        found = self._claimable(session, claim, newest, now)
         if not found:
             return []
         token = self._next_token(session, now)
@@ -87,13 +99,15 @@ class SqlClaims(SqlReader):
             for number, (row, definition) in enumerate(found)
         ]
 
-    def _claimable(self, session: Session, claim: Claim, now: datetime) -> list[tuple[Row, Definition]]:
+    def _claimable(
+        self, session: Session, claim: Claim, newest: int, now: datetime
+    ) -> list[tuple[Row, Definition]]:
         """Return what a claim may have, in the order of claiming.
 
         A run whose definition does not decode is left where it is: nobody could run it.
         """
         found: list[tuple[Row, Definition]] = []
-        candidates = self._candidates(session, claim, micros(now), claim.limit)
+        candidates = self._candidates(session, claim, newest, micros(now), claim.limit)
         while len(found) < claim.limit:
             rows = list(islice(candidates, claim.limit - len(found)))
             if not rows:
@@ -107,22 +121,24 @@ class SqlClaims(SqlReader):
             ]
         return found
 
-    def _candidates(self, session: Session, claim: Claim, now: int, about: int) -> Iterator[Row]:
+    def _candidates(self, session: Session, claim: Claim, newest: int, now: int, about: int) -> Iterator[Row]:
         """Yield ready runs in the order of claiming; nothing is read that is not taken."""
-        lanes: dict[int, list[int]] = {}
-        for target_id in ready_targets(session, self._targets_of(session, claim)):
-            priority = session.row(NEXT_PRIORITY, (target_id, HIGHEST))
-            while priority is not None:
-                lanes.setdefault(priority[0], []).append(target_id)
-                priority = session.row(NEXT_PRIORITY, (target_id, priority[0]))
-        for level in sorted(lanes, reverse=True):
-            streams = [
-                session.each(CLAIMABLE, (target_id, level, now, now), about) for target_id in lanes[level]
-            ]
+        wanted = self._targets_of(session, claim, newest)
+        if len(wanted) > LANES_MAX:
+            wanted = list(ready_targets(session, wanted))
+        lanes = _lanes(session, wanted, HIGHEST)
+        while lanes:
+            level = max(lanes.values())
+            here = [target_id for target_id, priority in lanes.items() if priority == level]
+            streams = [session.each(CLAIMABLE, (target_id, level, now, now), about) for target_id in here]
             yield from streams[0] if len(streams) == 1 else merge(*streams, key=lambda row: (row[9], row[0]))
+            for target_id in here:
+                del lanes[target_id]
+            lanes |= _lanes(session, here, level)
 
-    def _targets_of(self, session: Session, claim: Claim) -> list[int]:
-        self._learn_targets(session)
+    def _targets_of(self, session: Session, claim: Claim, newest: int) -> list[int]:
+        if self._learned < newest:
+            self._learn_targets(session)
         queues, keys = set(claim.queues), set(claim.targets)
         return sorted(
             target_id
@@ -149,6 +165,12 @@ class SqlClaims(SqlReader):
         session.gate(FENCE)
         ((last,),) = session.rows(NEWEST_FENCE)
         return max(int(last) + 1, micros(now))
+
+
+def _lanes(session: Session, targets: Sequence[int], below: int) -> dict[int, int]:
+    """Return for each of the targets that has ready runs below a priority the highest of theirs."""
+    rows = session.batch(LANES, [(target_id, below) for target_id in targets])
+    return {target_id: priority for target_id, priority in rows if priority is not None}
 
 
 def _still_ready(session: Session, rows: Sequence[Row]) -> list[Row]:

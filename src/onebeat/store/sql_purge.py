@@ -35,7 +35,8 @@ HISTORY = """SELECT 1 FROM onebeat_runs WHERE schedule_id = ? UNION ALL
 RUN, EVENT = "run", "event"
 
 SCHEDULES_LOCKED = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY id"
-RUNS_GONE = BatchDelete("onebeat_runs", "id", "slot IS NULL", "id, seq")
+# Worded so that no index serves the slot: runs are found by their ids, not among all that ever finished.
+RUNS_GONE = BatchDelete("onebeat_runs", "id", "(slot || '') IS NULL", "id, seq")
 LINES_GONE = BatchDelete("onebeat_log_lines", "run_seq")
 OWN_EVENTS_GONE = BatchDelete("onebeat_events", "run_id", "mark_before IS NULL")
 EVENTS_GONE = BatchDelete("onebeat_events", "id", returning="id")

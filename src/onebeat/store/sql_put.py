@@ -80,7 +80,7 @@ CHANGES_ADDED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, 
 CHANGE_IDS = """WITH wanted (id) AS (VALUES {rows})
     SELECT c.edit_id, c.id FROM wanted AS w JOIN onebeat_changes AS c ON c.edit_id = w.id"""
 STILL_WAITING = """WITH wanted (id) AS (VALUES {rows})
-    SELECT r.id FROM wanted AS w JOIN onebeat_runs AS r ON r.id = w.id WHERE r.slot = 'waiting'"""
+    SELECT r.id FROM wanted AS w JOIN onebeat_runs AS r ON r.id = w.id WHERE (r.slot || '') = 'waiting'"""
 _STANDS_FROM = "COALESCE(fold_first_at, occurrence_at)"
 _STANDS_TO = "COALESCE(fold_last_at, occurrence_at)"
 FOLD_GREW = BatchUpdate(

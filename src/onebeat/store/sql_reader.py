@@ -1,10 +1,8 @@
 """The reading half of the SQL store. Every statement has a name; each answer is one consistent picture."""
 
-import sys
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import TypeVar
 
 from onebeat.core.errors import NotFound
@@ -17,11 +15,21 @@ from onebeat.core.messages import (
     RunQuery,
     ScheduleQuery,
     Share,
-    Stray,
     Summary,
     Tile,
 )
-from onebeat.core.model import Definition, Event, Load, Node, Owing, Run, RunState, Schedule, micros
+from onebeat.core.model import (
+    UNFINISHED,
+    Definition,
+    Event,
+    Load,
+    Node,
+    Owing,
+    Run,
+    RunState,
+    Schedule,
+    micros,
+)
 from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, Row, Session
 from onebeat.store.rows import (
     CHANGE_COLUMNS,
@@ -117,6 +125,9 @@ that is not due soon does no harm yet."""
 
 RUN_TABLES = "onebeat_runs AS r LEFT JOIN onebeat_definitions AS d ON d.id = r.definition_id"
 RUNS_WHERE = f"SELECT {RUN_COLUMNS}, d.tags FROM {RUN_TABLES} WHERE {{}} ORDER BY r.seq DESC"
+FEW_RUNS_WHERE = RUNS_WHERE.replace("r.seq DESC", "r.seq + 0 DESC")
+"""For those that are unfinished: they are found by their state and sorted, however long the history is that a
+walk from its end would lead through."""
 RUN_NAMED = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.id = ?"
 RUNS_OF_SCHEDULE = "r.schedule_id = (SELECT id FROM onebeat_schedules WHERE name = ?)"
 RUNS_BEFORE = "r.seq < (SELECT seq FROM onebeat_runs WHERE id = ?)"
@@ -147,13 +158,6 @@ TARGETS_WANTED = f"""SELECT t."key" FROM onebeat_targets AS t WHERE EXISTS
     (SELECT 1 FROM onebeat_schedules AS s WHERE s.target_id = t.id AND s.dormant < {DELETED})
     OR t.id IN ({TARGETS_UNFINISHED})
     OR EXISTS (SELECT 1 FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = t.id)"""
-PARKED_OR_READY = """SELECT
-    (SELECT target_id FROM onebeat_runs WHERE state = 'parked' AND target_id > 0 LIMIT 1),
-    (SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id > 0 LIMIT 1)"""
-READY_TARGET = """SELECT target_id FROM onebeat_runs WHERE state = 'ready' AND target_id >= ?
-    ORDER BY target_id LIMIT 1"""
-READY_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ?"
-PARKED_RUNS = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.state = 'parked' AND r.target_id = ?"
 HELD = "SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1"
 STATES_COUNT = """SELECT state, count(*) FROM onebeat_runs WHERE state <> 'ready' GROUP BY state
     UNION ALL SELECT 'ready', count(*) FROM onebeat_runs WHERE state = 'ready'"""
@@ -254,15 +258,12 @@ class SqlReader:
             return Due(next_at=next_at, entries=bool(waits))
 
         def work(session: Session) -> Due:
-            if self._held(session) is not None:
-                return Due(entries=bool(session.rows(f"SELECT {ENTRY_THERE}")[0][0]))
             rows = (
                 self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args, limit)
             )
             found = tuple(islice((row for row in rows if row is not None), limit))
-            asked = f"SELECT ({DUE_NEXT}{shared}{NEXT_ORDER}), {ENTRY_THERE}"
-            ((following, waits),) = session.rows(asked, args)
-            next_at = None if following is None else instant_of(following)
+            following = session.row(DUE_NEXT + shared + NEXT_ORDER, args)
+            next_at = None if following is None else instant_of(following[0])
             return Due(rows=found, next_at=next_at, entries=bool(waits))
 
         return self._read(work)
@@ -329,23 +330,27 @@ class SqlReader:
             if value is not None:
                 conditions.append(condition)
                 args.append(value)
-        in_states = [in_state(state, query) for state in query.states or ()] or ["TRUE"]
         if query.states == ():
             return []
 
         # State by state, each the newest first, so that a rare state is found without a scan.
-        wheres = [" AND ".join([*conditions, condition]) for condition in in_states]
+        selects = [
+            (FEW_RUNS_WHERE if state in UNFINISHED else RUNS_WHERE).format(
+                " AND ".join([*conditions, "TRUE" if state is None else in_state(state, query)])
+            )
+            for state in query.states or (None,)
+        ]
         if query.tag is None:
-            each = [f"SELECT * FROM ({RUNS_WHERE.format(where)} LIMIT ?) AS q" for where in wheres]
-            rows = self._dialect.look(" UNION ALL ".join(each), [*args, query.limit] * len(wheres))
+            each = [f"SELECT * FROM ({select} LIMIT ?) AS q" for select in selects]
+            rows = self._dialect.look(" UNION ALL ".join(each), [*args, query.limit] * len(selects))
             rows.sort(key=lambda row: -row[RUN_SEQ])
             rows = rows[: query.limit]
             return self._read(lambda session: [self._run(session, row) for row in rows]) if rows else []
 
         def work(session: Session) -> list[Run]:
             found: list[tuple[int, Run]] = []
-            for where in wheres:
-                rows = session.each(RUNS_WHERE.format(where), args, query.limit)
+            for select in selects:
+                rows = session.each(select, args, query.limit)
                 wanted = (row for row in rows if query.tag is None or query.tag in tags_of(row[-1]))
                 found += [(row[RUN_SEQ], self._run(session, row)) for row in islice(wanted, query.limit)]
             found.sort(key=lambda each: -each[0])
@@ -417,32 +422,6 @@ class SqlReader:
     def targets(self) -> list[str]:
         return sorted({row[0] for row in self._dialect.look(TARGETS_WANTED)})
 
-    def strays(self, now: datetime, limit: int) -> list[Stray]:
-        if self._dialect.look(PARKED_OR_READY) == [(None, None)]:
-            return []
-
-        def work(session: Session) -> list[Stray]:
-            alive = [node_of(row) for row in session.rows(NODES_ALIVE, (micros(now),))]
-            known = {target for node in alive for target in node.targets}
-            self._learn_targets(session)
-            found = chain(self._unparked(session, known), self._homeless(session, known))
-            return sorted(islice(found, limit), key=lambda stray: stray.run.id)
-
-        return self._read(work)
-
-    def _unparked(self, session: Session, known: set[str]) -> Iterator[Stray]:
-        """Yield parked runs whose target somebody announces, found target by target."""
-        for target_id in sorted(id_ for id_, (_, key) in list(self._targets.items()) if key in known):
-            for row in session.each(PARKED_RUNS, (target_id,)):
-                yield Stray(run=self._run(session, row), resolvable=True)
-
-    def _homeless(self, session: Session, known: set[str]) -> Iterator[Stray]:
-        """Yield ready runs whose target nobody announces, found target by target."""
-        unknown = sorted(identity for identity, (_, key) in list(self._targets.items()) if key not in known)
-        for target_id in ready_targets(session, unknown):
-            for row in session.each(READY_RUNS, (target_id,)):
-                yield Stray(run=self._run(session, row), resolvable=False)
-
     def held(self) -> Hold | None:
         return self._read(self._held)
 
@@ -476,19 +455,3 @@ def in_state(state: RunState, query: RunQuery) -> str:
     if state is RunState.READY:
         return "r.seq IN (SELECT seq FROM onebeat_runs WHERE state = 'ready')"
     return f"r.state <> 'ready' AND r.state = '{state.value}'"
-
-
-def ready_targets(session: Session, among: Sequence[int]) -> Iterator[int]:
-    """Yield those of the target ids, which ascend, that have ready runs.
-
-    Leaps along the index of ready runs and along ``among`` in turn: the shorter of the two is what it costs.
-    """
-    index = 0
-    while index < len(among):
-        row = session.row(READY_TARGET, (among[index],))
-        following = sys.maxsize if row is None else row[0]
-        if following == among[index]:
-            yield following
-            index += 1
-        else:
-            index = bisect_left(among, following, index)

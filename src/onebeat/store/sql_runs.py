@@ -66,13 +66,14 @@ DROPPED = "dropped"
 
 RUNS_ADDED = f"INSERT INTO onebeat_runs ({NEW_RUN_COLUMNS}) VALUES {{rows}}"
 EVENTS_ADDED = f"INSERT INTO onebeat_events ({EVENT_COLUMNS}) VALUES {{rows}}"
-QUEUED = """WITH wanted (schedule_id) AS (VALUES {rows})
-    SELECT w.schedule_id FROM wanted AS w WHERE EXISTS
-    (SELECT 1 FROM onebeat_runs AS r WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting')"""
-OPENED = """WITH wanted (schedule_id) AS (VALUES {rows})
+# Worded as one value: for an EXISTS, a planner may first collect all that wait, in every schedule.
+_ONE_WAITS = """(SELECT r.seq FROM onebeat_runs AS r
+    WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting' LIMIT 1) IS NOT NULL"""
+QUEUED = f"""WITH wanted (schedule_id) AS (VALUES {{rows}})
+    SELECT w.schedule_id FROM wanted AS w WHERE {_ONE_WAITS}"""
+OPENED = f"""WITH wanted (schedule_id) AS (VALUES {{rows}})
     SELECT w.schedule_id FROM wanted AS w JOIN onebeat_schedules AS s ON s.id = w.schedule_id
-    WHERE s.max_running IS NOT NULL OR EXISTS
-    (SELECT 1 FROM onebeat_runs AS r WHERE r.schedule_id = w.schedule_id AND r.slot = 'waiting')"""
+    WHERE s.max_running IS NOT NULL OR {_ONE_WAITS}"""
 FIRST_WAITING = """SELECT seq, id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
     ORDER BY due_at, id LIMIT ?"""
 SLOTS = """SELECT max_running,

@@ -8,7 +8,7 @@ errors and messages, and nothing above them.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TypeVar
 
@@ -129,7 +129,7 @@ def with_zone(spec: TriggerSpec, zone: str) -> TriggerSpec:
 
 def read_fields(of_kind: str, fields: Fields, shape: type[Struct]) -> Struct:
     """Return the fields of a spec as a struct; raise InvalidTrigger for one unknown, missing or mistyped."""
-    known = [field.encode_name for field in msgspec.structs.fields(shape)]
+    known = _known(shape)
     for name in fields:
         if name not in known:
             near = near_miss(str(name)[:40], known)
@@ -140,6 +140,11 @@ def read_fields(of_kind: str, fields: Fields, shape: type[Struct]) -> Struct:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise InvalidTrigger(f"trigger kind {of_kind!r} cannot be read: {error}") from error
+
+
+@cache
+def _known(shape: type[Struct]) -> tuple[str, ...]:
+    return tuple(field.encode_name for field in msgspec.structs.fields(shape))
 
 
 def nested_spec(value: Json) -> TriggerSpec:

@@ -30,7 +30,11 @@ SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off"),
 }
+"""Every statement of ours has an index that serves it, whatever the server believes of a ledger that it has
+not analyzed yet: while a table was small, it would plan to read all of it, and keep to that as it grows."""
 READING, WRITING = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", b"BEGIN ISOLATION LEVEL READ COMMITTED"
 PERIOD = timedelta(minutes=1)
 ABOUT = """SELECT current_setting('server_version_num')::bigint, current_setting('server_version'),
