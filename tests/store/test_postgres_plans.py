@@ -19,6 +19,7 @@ from onebeat.core.model import RunState
 from onebeat.store.dialects.postgres_driver import Cursor
 from onebeat.store.dialects.postgres_session import PostgresSession
 from onebeat.store.dialects.protocol import Cell
+from onebeat.store.sql import SqlStore
 
 pytestmark = pytest.mark.server("postgres")
 
@@ -94,6 +95,7 @@ def test_no_statement_of_a_ledgers_life_walks_through_a_table(
 
 def test_a_walk_would_be_seen(cluster: Cluster, walks: dict[str, set[str]]) -> None:
     # Else the test above could not fail.
-    cluster.store._dialect.look("SELECT id FROM onebeat_runs WHERE holder = ?", ("somebody",))  # type: ignore[attr-defined]
+    assert isinstance(cluster.store, SqlStore)
+    cluster.store._dialect.look("SELECT id FROM onebeat_runs WHERE holder = ?", ("somebody",))
 
     assert [*walks.values()] == [{"onebeat_runs"}]

@@ -68,7 +68,7 @@ RUN_COLUMNS = """r.id, r.schedule_id, r.schedule, r.number, r.definition_id, r.t
     r.fold_first_at, r.fold_last_at, r.fold_count, r.key, r.reason, r.attempt, r.token, r.holder,
     r.lease_until, r.resend_at, r.cancel_requested, r.claimed_at, r.started_at, r.finished_at, r.outcome,
     r.error, r.result, r.progress_done, r.progress_total, r.seq"""
-RUN_SEQ, RUN_DEFINITION = 34, 4
+RUN_SEQ, RUN_DEFINITION, RUN_READY_AT = 34, 4, 9
 """Where the row's own number and its definition's stand in RUN_COLUMNS."""
 
 

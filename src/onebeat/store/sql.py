@@ -23,7 +23,7 @@ from onebeat.core.model import (
     Node,
     micros,
 )
-from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, Row, Session
+from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, ManyRows, Row, Session
 from onebeat.store.handshake import strange
 from onebeat.store.putting import REPLACED, refuse_twice
 from onebeat.store.rows import (
@@ -59,7 +59,7 @@ SETTLED = BatchUpdate(
 )
 SETTLED_HELD = BatchUpdate("onebeat_schedules", _SETTLING, _SETTLED, _UNCHANGED)
 GONE = (None,)
-UNDER_FREE = f"SELECT {FIRED_UNDER}, version FROM onebeat_schedules WHERE id IN {{keys}} ORDER BY id"
+UNDER_FREE = ManyRows(f"{FIRED_UNDER}, version", "onebeat_schedules WHERE id IN {keys} ORDER BY id")
 CURSOR_LOCKED = "SELECT name FROM onebeat_cursors WHERE name IN {keys} ORDER BY name"
 SKIPS_LEFT = "UPDATE onebeat_schedules SET skips = ? WHERE id = ?"
 

@@ -11,10 +11,10 @@ from itertools import islice
 
 from onebeat.core.messages import Claim, Claimed
 from onebeat.core.model import Definition, micros
-from onebeat.store.dialects.protocol import FENCE, BatchUpdate, Row, Session
+from onebeat.store.dialects.protocol import FENCE, BatchUpdate, ManyRows, Row, Session
 from onebeat.store.moves import leased
 from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
-from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_SEQ
+from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_READY_AT, RUN_SEQ
 from onebeat.store.sql_strays import READY_TARGET, SqlStrays, ready_targets
 
 DEFINITIONS_KEPT = 8192
@@ -27,14 +27,17 @@ LANES = """WITH wanted (target_id, below) AS (VALUES {rows})
     SELECT w.target_id, (SELECT r.priority FROM onebeat_runs AS r WHERE r.state = 'ready'
         AND r.target_id = w.target_id AND r.priority < w.below ORDER BY r.priority DESC LIMIT 1)
     FROM wanted AS w"""
-CLAIMABLE = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
-    WHERE r.state = 'ready' AND r.target_id = ? AND r.priority = ? AND r.ready_at <= ?
-    AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
+_CLAIMABLE = """onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ? AND r.priority = ?
+    AND r.ready_at <= ? AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
+CLAIMABLE = ManyRows(RUN_COLUMNS, _CLAIMABLE)
+CANDIDATES = ManyRows("r.id, r.seq, r.ready_at", _CLAIMABLE)
 DEFINITIONS = f"""WITH wanted (id) AS (VALUES {{rows}})
     SELECT d.id, {DEFINITION_COLUMNS} FROM wanted AS w JOIN onebeat_definitions AS d ON d.id = w.id"""
 # Worded so that the index of ready runs does not serve it: they are found by their numbers.
-STILL_READY = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
-    WHERE r.seq IN {{keys}} AND (r.state || '') = 'ready' ORDER BY r.id"""
+STILL_READY = ManyRows(
+    RUN_COLUMNS,
+    "onebeat_runs AS r WHERE r.seq IN {keys} AND (r.state || '') = 'ready' ORDER BY r.id",
+)
 _NULL = dict.fromkeys(
     ("resend_at", "started_at", "outcome", "error", "progress_done", "progress_total"), "NULL"
 )
@@ -114,7 +117,7 @@ class SqlClaims(SqlStrays):
                 break
             if not session.alone:
                 known = {row[RUN_SEQ] for row, _ in found}
-                rows = _still_ready(session, [row for row in rows if row[RUN_SEQ] not in known])
+                rows = _still_ready(session, [row[1] for row in rows if row[1] not in known])
             definitions = self._definitions_of(session, {row[RUN_DEFINITION] for row in rows})
             found += [
                 (row, definitions[row[RUN_DEFINITION]]) for row in rows if row[RUN_DEFINITION] in definitions
@@ -122,7 +125,11 @@ class SqlClaims(SqlStrays):
         return found
 
     def _candidates(self, session: Session, claim: Claim, newest: int, now: int, about: int) -> Iterator[Row]:
-        """Yield ready runs in the order of claiming; nothing is read that is not taken."""
+        """Yield ready runs in the order of claiming; nothing is read that is not taken.
+
+        Whole rows where nobody else writes, else what finds them: they must be locked and read again.
+        """
+        sql, ready_at = (CLAIMABLE, RUN_READY_AT) if session.alone else (CANDIDATES, 2)
         wanted = self._targets_of(session, claim, newest)
         if len(wanted) > LANES_MAX:
             wanted = list(ready_targets(session, wanted))
@@ -130,8 +137,8 @@ class SqlClaims(SqlStrays):
         while lanes:
             level = max(lanes.values())
             here = [target_id for target_id, priority in lanes.items() if priority == level]
-            streams = [session.each(CLAIMABLE, (target_id, level, now, now), about) for target_id in here]
-            yield from streams[0] if len(streams) == 1 else merge(*streams, key=lambda row: (row[9], row[0]))
+            streams = [session.each(sql, (target_id, level, now, now), about) for target_id in here]
+            yield from merge(*streams, key=lambda row: (row[ready_at], row[0]))
             for target_id in here:
                 del lanes[target_id]
             lanes |= _lanes(session, here, level)
@@ -173,7 +180,7 @@ def _lanes(session: Session, targets: Sequence[int], below: int) -> dict[int, in
     return {target_id: priority for target_id, priority in rows if priority is not None}
 
 
-def _still_ready(session: Session, rows: Sequence[Row]) -> list[Row]:
+def _still_ready(session: Session, seqs: Sequence[int]) -> list[Row]:
     """Return, in their order, those of the runs that nobody took meanwhile; now nobody will."""
-    taken = {row[RUN_SEQ]: row for row in session.free(STILL_READY, [row[RUN_SEQ] for row in rows])}
-    return [taken[row[RUN_SEQ]] for row in rows if row[RUN_SEQ] in taken]
+    taken = {row[RUN_SEQ]: row for row in session.free(STILL_READY, seqs)}
+    return [taken[seq] for seq in seqs if seq in taken]

@@ -30,7 +30,7 @@ from onebeat.core.model import (
     Schedule,
     micros,
 )
-from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, Row, Session
+from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, ManyRows, Row, Session
 from onebeat.store.rows import (
     CHANGE_COLUMNS,
     CHANGED_SCHEDULE_COLUMNS,
@@ -94,14 +94,15 @@ LOADS = """WITH wanted (id) AS (VALUES {rows}) SELECT w.id,
 
 # --- due ---
 
-DUE_ROWS = """SELECT s.id, s.name, s.incarnation, s.version, s.settled_until, s.next_at, s.skips,
-    d.trigger, d.policy,
+DUE_ROWS = ManyRows(
+    """s.id, s.name, s.incarnation, s.version, s.settled_until, s.next_at, s.skips, d.trigger, d.policy,
     CASE WHEN s.max_running IS NULL THEN 0 ELSE
         (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'live') END,
     CASE WHEN s.max_running IS NULL THEN 0 ELSE
-        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END
-    FROM onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
-    WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?"""
+        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END""",
+    """onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
+    WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?""",
+)
 ENTRY_THERE = "CASE WHEN EXISTS (SELECT 1 FROM onebeat_inbox WHERE answer IS NULL) THEN 1 ELSE 0 END"
 HELD_OR_NEXT = f"""SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
     FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{{}}

@@ -14,7 +14,15 @@ import msgspec
 from onebeat.core.model import from_micros
 from onebeat.store.dialects.mysql_driver import Connection, Plain
 from onebeat.store.dialects.paging import paged
-from onebeat.store.dialects.protocol import MIGRATE, AddMissing, BatchDelete, BatchUpdate, Cell, Row
+from onebeat.store.dialects.protocol import (
+    MIGRATE,
+    AddMissing,
+    BatchDelete,
+    BatchUpdate,
+    Cell,
+    ManyRows,
+    Row,
+)
 from onebeat.store.dialects.repeating import Passing, Trouble
 
 CLOCK = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
@@ -35,6 +43,7 @@ or waited for: one held row would stop all."""
 _FROM = re.compile(r"FROM (\w+)((?: AS \w+)?)(?=\s+WHERE)")
 
 _json = msgspec.json.Encoder().encode
+_rows_of = msgspec.json.Decoder(list[tuple[Cell, ...]]).decode
 
 
 class MysqlSession:
@@ -52,6 +61,9 @@ class MysqlSession:
         return from_micros(self.rows(CLOCK)[0][0]) if self._now is None else self._now()
 
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
+        return _unpacked(sql, self._asked(_packed(sql), args))
+
+    def _asked(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         with self._db.cursor() as cursor:
             cursor.execute(_spoken(sql) if args else sql, args or None)
             return list(cursor.fetchall())
@@ -71,7 +83,10 @@ class MysqlSession:
         return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE") if keys else ()
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
-        return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE SKIP LOCKED") if keys else []
+        if not keys:
+            return []
+        held = f"{self._among(_by_index(_packed(sql)), keys)} FOR UPDATE SKIP LOCKED"
+        return _unpacked(sql, self._asked(held))
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         if self._passed & {(name, False), (name, shared)}:
@@ -101,10 +116,11 @@ class MysqlSession:
         if isinstance(sql, BatchDelete):
             return self._delete(sql, [row[0] for row in rows])
         if sql.startswith("INSERT"):
-            literals = ",".join([f"({','.join(map(self._literal, row))})" for row in rows])
-            return self.rows(sql.replace("{rows}", literals))
-        columns = [f"c{number}" for number in range(len(rows[0]))]
-        return self.rows(sql.replace("VALUES {rows}", f"SELECT * FROM {self._table(rows, columns)} AS j"))
+            columns = [self._literals(column) for column in zip(*rows, strict=True)]
+            literals = "),(".join(map(",".join, zip(*columns, strict=True)))
+            return self.rows(sql.replace("{rows}", f"({literals})"))
+        named = [f"c{number}" for number in range(len(rows[0]))]
+        return self.rows(sql.replace("VALUES {rows}", f"SELECT * FROM {self._table(rows, named)} AS j"))
 
     def has_table(self, name: str) -> bool:
         return self.row(HAS_TABLE, (name,)) is not None
@@ -141,6 +157,11 @@ class MysqlSession:
         )
         return f"JSON_TABLE({self._literal(_json(rows).decode())}, '$[*]' COLUMNS ({paths}))"
 
+    def _literals(self, column: Sequence[Cell]) -> list[str]:
+        """Return a column as literals; what it says again and again is spelled once."""
+        spelled = {cell: self._literal(cell) for cell in set(column)}
+        return [spelled[cell] for cell in column]
+
     def _literal(self, cell: Cell) -> str:
         if cell is None:
             return "NULL"
@@ -152,6 +173,15 @@ class ReadingSession(MysqlSession):
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         """Do nothing."""
+
+
+def _packed(sql: str) -> str:
+    """Return the statement as it is said: of many rows each is a document, for the driver reads by cells."""
+    return f"SELECT JSON_ARRAY({sql.cells}) FROM {sql.source}" if isinstance(sql, ManyRows) else sql
+
+
+def _unpacked(sql: str, rows: list[Row]) -> list[Row]:
+    return _rows_of(f"[{','.join([row[0] for row in rows])}]") if isinstance(sql, ManyRows) else rows
 
 
 def _spoken(sql: str) -> str:

@@ -13,7 +13,7 @@ def paged(
     """Yield the rows of a SELECT, asking for ``about`` as many first and for more each time."""
     page, skipped = max(1, about), 0
     while True:
-        some = rows(f"{sql} LIMIT ? OFFSET ?", (*args, page, skipped))
+        some = rows(sql + " LIMIT ? OFFSET ?", (*args, page, skipped))
         yield from some
         if len(some) < page:
             return

@@ -63,6 +63,22 @@ class BatchDelete(str):
     returning: str
 
 
+class ManyRows(str):
+    """A SELECT of many rows. Its parts are attributes, for whom a cell costs more than its content."""
+
+    def __new__(cls, cells: str, source: str) -> Self:
+        """Return the text in the common form. The cells have no names of their own."""
+        self = super().__new__(cls, f"SELECT {cells} FROM {source}")
+        self.cells, self.source = cells, source
+        return self
+
+    def __add__(self, more: str) -> Self:
+        return type(self)(self.cells, self.source + more)
+
+    cells: str
+    source: str
+
+
 class AddMissing(str):
     """An INSERT of one row that does nothing where a row with its ``unique`` columns is there."""
 
