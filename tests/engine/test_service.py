@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -203,6 +204,25 @@ def test_seed_25_sigterm_lets_bodies_finish_and_claims_nothing_new(serving: Serv
     assert began.is_set()
     assert serving.states("long") == [RunState.SUCCEEDED]
     assert serving.states("late") in ([], [RunState.READY])
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_it_all_the_same(serving: Serving) -> None:
+    """One that comes just as it goes to sleep interrupts nothing; nor does one that another thread gets."""
+    service = serving.service()
+    main = threading.get_ident()
+
+    def terminate() -> None:
+        serving.until(lambda: sys._current_frames()[main].f_code is Service.run.__code__)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: service.stop())
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    try:
+        assert service.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        thread.join(PATIENCE)
 
 
 def test_what_outlasts_the_grace_is_released_and_the_service_says_so(serving: Serving) -> None:

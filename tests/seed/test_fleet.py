@@ -25,20 +25,24 @@ def on(*now: str) -> list[object]:
 # --- 32: from one node to many and back ---------------------------------------------------------------
 
 
-def come_and_go(url: str, place: Path, most: int) -> None:
-    """Go from one node to many and back to one, each of them another one than before, while all fires."""
+def come_and_go(url: str, place: Path, most: int, *, between: int) -> None:
+    """Go from one node to many and back to one, each of them another one than before, while all fires.
+
+    With many, after each of them is another one, and with one again so many occurrences fire.
+    """
     fleet = Fleet(url, place)
     try:
         fleet.put(5)
         fleet.start()
         fleet.until_fired(1)
         fleet.start(most - 1, wait=False)
-        fleet.until_fired(2)
+        fleet.until_fired(between)
         for node in fleet.nodes[: most // 2]:  # a rolling restart: a new one, then an old one less
             fleet.start(wait=False)
             fleet.stop(node)
+        fleet.until_fired(between)
         fleet.stop(*fleet.nodes[1:])
-        fleet.until_fired(1)
+        fleet.until_fired(between)
         fleet.rest()
         fleet.prove()
         assert fleet.doubled() == set()
@@ -50,7 +54,7 @@ def come_and_go(url: str, place: Path, most: int) -> None:
 def test_seed_32_from_one_node_to_some_and_back_nothing_is_missed_and_nothing_doubled(
     kind: str, tmp_path: Path
 ) -> None:
-    come_and_go(ledger(kind, tmp_path), tmp_path, FEW)
+    come_and_go(ledger(kind, tmp_path), tmp_path, FEW, between=1)
 
 
 @pytest.mark.long
@@ -58,7 +62,7 @@ def test_seed_32_from_one_node_to_some_and_back_nothing_is_missed_and_nothing_do
 def test_seed_32_from_one_node_to_twenty_and_back_nothing_is_missed_and_nothing_doubled(
     kind: str, tmp_path: Path
 ) -> None:
-    come_and_go(ledger(kind, tmp_path), tmp_path, MANY)
+    come_and_go(ledger(kind, tmp_path), tmp_path, MANY, between=20)  # a minute, for all of it
 
 
 def ledger(kind: str, place: Path) -> str:

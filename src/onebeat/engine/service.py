@@ -16,8 +16,9 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from onebeat.core.errors import OnebeatError, StoreUnavailable
 from onebeat.core.messages import Share
@@ -34,6 +35,8 @@ DISPATCHER, WORKER = "dispatcher", "worker"
 GRACE = timedelta(seconds=30)
 LAST_WORDS = timedelta(seconds=5)
 """Beyond the grace, for delivering the last reports; after it the leases of this node lapse instead."""
+SIGNAL_S = 0.5
+"""How often the main thread looks up: a signal that comes just as it goes to sleep would never wake it."""
 BACKOFF = 0.1
 BACKOFF_MAX = 5.0
 EVENT_EVERY = timedelta(minutes=1)
@@ -122,8 +125,10 @@ class Service:
     def run(self) -> bool:
         """Serve until ``stop()`` is called, then wind down. Return whether everything ended in order."""
         self.start()
-        self._asked.get()
-        return self.shutdown()
+        while True:
+            with suppress(Empty):
+                self._asked.get(timeout=SIGNAL_S)
+                return self.shutdown()
 
     def start(self) -> None:
         """Begin to serve, on threads of this process. Once only."""
