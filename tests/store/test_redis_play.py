@@ -17,7 +17,7 @@ from tests.servers import ledgers, redis
 from tests.store.redis_place import by_hand, keys, namespace
 
 from onebeat.core.errors import StoreUnavailable, StoreUnsafe
-from onebeat.core.messages import Entry, EntryAnswer, Hold, LogLine, Note
+from onebeat.core.messages import Answer, Entry, EntryAnswer, HandOver, Hold, LogLine, Note, Release
 from onebeat.core.model import Event, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store.open import open_store
@@ -25,7 +25,7 @@ from onebeat.store.redis import waking
 from onebeat.store.redis.opening import open_on_clock
 from onebeat.store.redis.store import AT_ONCE, RedisStore
 from onebeat.testing.clock import NOON, VirtualClock
-from onebeat.testing.conformance_stage import DAY, EVERYTHING, HOUR, MINUTE, Book
+from onebeat.testing.conformance_stage import DAY, EVERYTHING, HOUR, MINUTE, Book, one
 
 pytestmark = pytest.mark.server("redis")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "redis-keys.md"
@@ -139,6 +139,25 @@ def test_indexes_hold_what_the_runs_say_and_nothing_else(book: Book, store: Redi
     }
     unfinished = by_hand(store, "HVALS", f"{ns}unfinished")
     assert sum(map(int, unfinished)) == len(seats["waiting:"]) + len(seats["live:"])
+
+
+def test_a_run_that_moves_twice_in_one_batch_stands_in_its_last_place_alone(
+    book: Book, store: RedisStore
+) -> None:
+    book.create()
+    book.fire()
+    run = one(book.claim()).run
+
+    answers = store.advance([Release(run_id=run.id, token=run.token), HandOver(run_id=run.id, attempt=1)])
+
+    assert [answer.answer for answer in answers] == [Answer.ACCEPTED] * 2
+    found = {key.removeprefix(namespace(store)) for key in keys(store)}
+    assert {
+        key for key in found if key.startswith(("state:", "ready:", "lanes", "live:", "ended:", "watch"))
+    } == {
+        "state:handed_over",
+        f"ended:{run.schedule_id}",
+    }
 
 
 def test_two_namespaces_on_one_server_know_nothing_of_each_other(
