@@ -22,8 +22,8 @@ MICROSECOND = timedelta(microseconds=1)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
-class Noun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every noun is: frozen, and strict about fields that it does not know."""
+class Noun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What every noun is: frozen, strict about unknown fields, and never in a cycle that needs collecting."""
 
 
 def learn_nouns() -> None:
