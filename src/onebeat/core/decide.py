@@ -324,7 +324,7 @@ def folded(tiles: Sequence[Settlement]) -> tuple[Settlement, ...]:
 
 
 def _new_run(policy: Policy, identity: str, state: RunState, instant: datetime, offset: timedelta) -> NewRun:
-    due_at = instant + offset
+    due_at = instant + offset if offset else instant
     return NewRun(
         id=identity,
         state=state,

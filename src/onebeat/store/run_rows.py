@@ -42,19 +42,24 @@ def new_run_cells(
     """Return the cells of NEW_RUN_COLUMNS; ``fired`` are those from schedule_id to priority."""
     deadline = None if new.deadline_at is None else micros_of(new.deadline_at)
     fold = new.fold
+    due_at, due = new.due_at, micros_of(new.due_at)
+
+    def spelled(instant: datetime) -> int:  # mostly it is one and the same
+        return due if instant is due_at else micros_of(instant)
+
     return (
         new.id,
         *fired,
         new.state.value,
         _SLOTS.get(new.state),
         deadline,
-        micros_of(new.due_at),
-        micros_of(new.ready_at),
+        due,
+        spelled(new.ready_at),
         created_at,
-        None if new.occurrence_at is None else micros_of(new.occurrence_at),
+        None if new.occurrence_at is None else spelled(new.occurrence_at),
         deadline,
         None if tile is None else micros_of(tile.mark_before),
-        None if tile is None else micros_of(tile.mark_after),
+        None if tile is None else spelled(tile.mark_after),
         None if tile is None else tile.count,
         None if fold is None else micros_of(fold.first_at),
         None if fold is None else micros_of(fold.last_at),

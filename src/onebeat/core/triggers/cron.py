@@ -19,6 +19,9 @@ Days = Literal["any", "all"]
 # Names of the one zone whose rules no parliament can change.
 _UNIVERSAL = frozenset({"UTC", "Etc/UTC"})
 
+REMEMBERED_MAX = 8
+"""Answers that an expression keeps: thousands of schedules share one, and are due together."""
+
 
 class CronFields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The fields of kind ``cron``. An absent zone is UTC, unless ``with_zone`` fills in another."""
@@ -71,10 +74,19 @@ class CronTrigger:
     gridded: bool = True
     whole: bool = True
     _shown: dict[tuple[int, bool, bool], int] = field(default_factory=dict, compare=False, repr=False)
+    _next: dict[int, datetime | None] = field(default_factory=dict, compare=False, repr=False)
 
     def after(self, t: datetime, /) -> datetime | None:
         """Return the first occurrence strictly later than ``t``."""
-        return at_second(self.clock.after(self.calendar, second_after(t)))
+        second = second_after(t)
+        try:
+            return self._next[second]
+        except KeyError:
+            found = at_second(self.clock.after(self.calendar, second))
+        if len(self._next) >= REMEMBERED_MAX:
+            self._next.clear()
+        self._next[second] = found
+        return found
 
     def before(self, t: datetime, /) -> datetime | None:
         """Return the last occurrence strictly earlier than ``t``."""
