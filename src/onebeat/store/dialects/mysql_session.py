@@ -129,7 +129,7 @@ class MysqlSession:
         # The table of a document has no index, and must be the one that is walked through.
         table = f"{sql.table} FORCE INDEX FOR JOIN ({INDEXES[sql.table]})"
         matched = f"{self._table(rows, sql.columns)} AS {sql.name} STRAIGHT_JOIN {table} ON {sql.where}"
-        won = self.rows(f"SELECT {sql.returning} FROM {matched}") if sql.returning else []
+        won = self.rows(ManyRows(sql.returning, matched)) if sql.returning else []
         if won or not sql.returning:
             given = iter(args)
             sets = ", ".join(
@@ -140,10 +140,10 @@ class MysqlSession:
         return won
 
     def _delete(self, sql: BatchDelete, keys: Sequence[Cell]) -> list[Row]:
-        among = self._among(f"FROM {sql.table} WHERE {sql.where} AND {sql.key} IN {{keys}}", keys)
-        gone = self.rows(f"SELECT {sql.returning} {among} FOR UPDATE") if sql.returning else []
+        among = self._among(f"{sql.table} WHERE {sql.where} AND {sql.key} IN {{keys}}", keys)
+        gone = self.rows(ManyRows(sql.returning, f"{among} FOR UPDATE")) if sql.returning else []
         if gone or not sql.returning:
-            self.rows(f"DELETE {among}")
+            self.rows(f"DELETE FROM {among}")
         return gone
 
     def _among(self, sql: str, keys: Sequence[Cell]) -> str:
