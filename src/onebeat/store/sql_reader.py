@@ -104,14 +104,14 @@ DUE_ROWS = ManyRows(
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?""",
 )
 ENTRY_THERE = "CASE WHEN EXISTS (SELECT 1 FROM onebeat_inbox WHERE answer IS NULL) THEN 1 ELSE 0 END"
-HELD_OR_NEXT = f"""SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
-    FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{{}}
-    ORDER BY s.next_at LIMIT 1), {ENTRY_THERE}"""
 DUE_NEXT = """SELECT next_at FROM onebeat_schedules AS s
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at > ?"""
+NEXT_ORDER = " ORDER BY s.next_at LIMIT 1"
+HELD_OR_NEXT = f"""SELECT (SELECT after FROM onebeat_holds ORDER BY id DESC LIMIT 1), (SELECT s.next_at
+    FROM onebeat_schedules AS s WHERE s.next_at IS NOT NULL AND s.dormant = 0{{0}}
+    ORDER BY s.next_at LIMIT 1), ({DUE_NEXT}{{0}}{NEXT_ORDER}), {ENTRY_THERE}"""
 SHARED = " AND s.shard % ? = ?"
 DUE_ORDER = " ORDER BY s.next_at, s.id"
-NEXT_ORDER = " ORDER BY s.next_at LIMIT 1"
 SOONEST = f"""SELECT {SCHEDULE_COLUMNS} FROM {SCHEDULE_TABLES}
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 ORDER BY s.next_at LIMIT ?"""
 IDLE = Load()
@@ -252,7 +252,7 @@ class SqlReader:
         shared, mine = ("", ()) if share is None else (SHARED, (share.of, share.index))
         args = (at, *mine)
         # Looked first, in one statement: mostly nothing is due, and an idle node shall cost next to nothing.
-        ((after, first, waits),) = self._dialect.look(HELD_OR_NEXT.format(shared), mine)
+        ((after, first, later, waits),) = self._dialect.look(HELD_OR_NEXT.format(shared), (*mine, *args))
         held = hold_of(after) is not None
         if held or first is None or first > at:
             next_at = None if held or first is None else instant_of(first)
@@ -263,8 +263,7 @@ class SqlReader:
                 self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args, limit)
             )
             found = tuple(islice((row for row in rows if row is not None), limit))
-            following = session.row(DUE_NEXT + shared + NEXT_ORDER, args)
-            next_at = None if following is None else instant_of(following[0])
+            next_at = None if later is None else instant_of(later)
             return Due(rows=found, next_at=next_at, entries=bool(waits))
 
         return self._read(work)
