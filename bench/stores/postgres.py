@@ -12,6 +12,7 @@ from tests.servers import postgres
 
 from bench.stores import NEWEST, RUN_CELLS, SCHEDULES, Fire, Newest
 from bench.stores.servers import Started
+from onebeat.store.dialects.postgres import PLANNING
 
 DURABLE = {
     "fsync": "on",
@@ -41,7 +42,6 @@ STATE = """SELECT pg_total_relation_size(relid), n_dead_tup, autovacuum_count,
     (SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables AS t WHERE t.schemaname = r.schemaname
      AND t.relname IN ('onebeat_runs', 'onebeat_schedules', 'onebeat_definitions', 'onebeat_changes'))
     FROM pg_stat_user_tables AS r WHERE relname = 'onebeat_runs' AND schemaname = current_schema()"""
-PLANS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 ASKED = "SELECT sum(calls)::bigint FROM pg_stat_statements"
 
 
@@ -150,7 +150,8 @@ class Hands:
 
 def connected(url: str) -> psycopg.Connection[Any]:
     """Open a connection to a ledger."""
-    options = f"-c search_path={_schema(url)} -c jit=off {PLANS}"
+    settings = {"search_path": _schema(url), **PLANNING}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return psycopg.connect(url.partition("?")[0], autocommit=True, options=options)
 
 

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -176,6 +175,18 @@ def test_an_event_that_cannot_be_recorded_ends_nothing(serving: Serving) -> None
     assert service.alive
 
 
+def runs_until_terminated(service: Service, terminate: Callable[[], None]) -> bool:
+    """Serve in the main thread, stopped by the signal that another thread sends."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: service.stop())
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    try:
+        return service.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        thread.join(PATIENCE)
+
+
 def test_seed_25_sigterm_lets_bodies_finish_and_claims_nothing_new(serving: Serving) -> None:
     service = serving.service()
     serving.put("long", "hangs")
@@ -189,17 +200,7 @@ def test_seed_25_sigterm_lets_bodies_finish_and_claims_nothing_new(serving: Serv
         began.set()
         bodies.leave.set()
 
-    def handler(signum: int, frame: FrameType | None) -> None:
-        service.stop()
-
-    before = signal.signal(signal.SIGTERM, handler)
-    thread = threading.Thread(target=terminate)
-    thread.start()
-    try:
-        assert service.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        thread.join(PATIENCE)
+    assert runs_until_terminated(service, terminate)
 
     assert began.is_set()
     assert serving.states("long") == [RunState.SUCCEEDED]
@@ -215,14 +216,7 @@ def test_a_signal_that_does_not_wake_the_main_thread_ends_it_all_the_same(servin
         serving.until(lambda: sys._current_frames()[main].f_code is Service.run.__code__)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, lambda number, frame: service.stop())
-    thread = threading.Thread(target=terminate)
-    thread.start()
-    try:
-        assert service.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        thread.join(PATIENCE)
+    assert runs_until_terminated(service, terminate)
 
 
 def test_what_outlasts_the_grace_is_released_and_the_service_says_so(serving: Serving) -> None:

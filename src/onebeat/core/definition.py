@@ -304,13 +304,11 @@ def checked_definition(definition: Definition) -> Definition:
 
 
 def checked_sharing(policy: Policy, store: Store, *, lease: timedelta, place: str) -> None:
-    """Raise InvalidInput where a transactional policy does not fit the store of a ledger.
+    """Raise InvalidInput where a policy that is transactional does not fit the store of a ledger.
 
     It must lend its transactions; and where nobody else can write while one is open, not even to renew a
     lease, the body must be done in time.
     """
-    if not policy.transactional:
-        return
     if not isinstance(store, Sharing):
         raise InvalidInput(
             f"transactional=True needs a ledger in a SQL database, and {place} has no transaction to lend to "

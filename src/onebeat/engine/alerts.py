@@ -16,8 +16,8 @@ from onebeat.engine.attempt import run_event
 from onebeat.engine.metrics import Metrics
 
 SCAN_EVERY = timedelta(seconds=15)
-"""How long after its limit a run is alerted at most; and how old a run is before anybody looks at it, so that
-what fires and ends in seconds costs no scan."""
+"""At most so long after its limit a run is alerted; and before it is so old nobody looks at it, so that what
+fires and ends in seconds costs no scan."""
 PAGE = 1000
 PAGE_PAUSE = timedelta(milliseconds=250)
 """Between the pages of one scan: a backlog of a million runs must not keep a core busy with alerts."""

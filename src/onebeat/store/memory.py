@@ -47,11 +47,8 @@ from onebeat.core.model import (
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
 from onebeat.store.memory_inbox import MemoryInbox
-from onebeat.store.moves import cancelled, extended, leased, moved, too_late
+from onebeat.store.moves import DROPPED, REST_DROPPED, cancelled, extended, leased, moved, too_late
 from onebeat.store.putting import DELETED, REPLACED, put_event, refuse_twice
-
-DROPPED = "dropped"
-"""The level of a log's last line, where the rest of it did not fit."""
 
 
 class MemoryStore(MemoryInbox):
@@ -376,8 +373,7 @@ class MemoryStore(MemoryInbox):
             return
         size = self._log_bytes.get(run_id, 0) + len(line.text.encode())
         if size > LOG_BYTES_MAX:
-            said = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
-            line = replace(line, level=DROPPED, text=said)
+            line = replace(line, level=DROPPED, text=REST_DROPPED)
         self._log_bytes[run_id] = size
         kept.append(line)
 

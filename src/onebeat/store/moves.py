@@ -17,6 +17,7 @@ from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
+from onebeat.core.codec import LOG_BYTES_MAX
 from onebeat.core.messages import (
     Advanced,
     Answer,
@@ -39,6 +40,15 @@ from onebeat.core.messages import (
     Verdict,
 )
 from onebeat.core.model import FINISHED, Fold, Outcome, Run, RunState
+
+OF_HOLDERS = (Start, Renew, Finish, Release, Lost)
+"""Transitions that name the token of the lease that they are about."""
+
+DROPPED = "dropped"
+"""The level of a log's last line, where the rest of it did not fit."""
+
+REST_DROPPED = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
+"""The text of that line."""
 
 IDLE = frozenset({RunState.WAITING, RunState.READY})
 """Where a run may expire."""

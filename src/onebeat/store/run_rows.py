@@ -21,7 +21,7 @@ from onebeat.store.rows import instant_of, instant_or_none, json_of, json_text, 
 
 LIVE_SLOT = "live"
 WAITING_SLOT = "waiting"
-_STATES = {state.value: state for state in RunState}
+STATES = {state.value: state for state in RunState}
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _SLOTS: dict[RunState, str] = dict.fromkeys(LIVE, LIVE_SLOT) | {RunState.WAITING: WAITING_SLOT}
 
@@ -102,7 +102,7 @@ def run_of(row: Row, queue: str, target: str) -> Run:
         queue=queue,
         target=target,
         priority=priority,
-        state=_STATES[state],
+        state=STATES[state],
         due_at=instant_of(due_at),
         ready_at=instant_of(ready_at),
         created_at=instant_of(created_at),

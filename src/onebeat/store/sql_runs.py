@@ -20,11 +20,9 @@ from onebeat.core.messages import (
     Finish,
     Guard,
     LogLine,
-    Lost,
     Note,
     Overdue,
     Overtaken,
-    Release,
     Renew,
     Start,
 )
@@ -40,7 +38,7 @@ from onebeat.core.model import (
     micros,
 )
 from onebeat.store.dialects.protocol import ORDER, BatchUpdate, Cell, Row, Session
-from onebeat.store.moves import cancelled, moved
+from onebeat.store.moves import DROPPED, OF_HOLDERS, REST_DROPPED, cancelled, moved
 from onebeat.store.rows import micros_of, policy_of
 from onebeat.store.run_rows import (
     EVENT_COLUMNS,
@@ -58,9 +56,6 @@ from onebeat.store.run_rows import (
 from onebeat.store.sql_claims import FENCE_MOVED, MANY, SqlClaims
 
 T = TypeVar("T")
-
-DROPPED = "dropped"
-"""The level of a log's last line, where the rest of it did not fit."""
 
 # --- firing ---
 
@@ -148,7 +143,6 @@ OVERDUE = f"""SELECT {RUN_COLUMNS}, d.policy FROM onebeat_runs AS r
 _OVERTAKEN = {RunState.RUNNING: Overtaken.LEASE, RunState.SENT: Overtaken.RESEND}
 
 
-OF_HOLDERS = (Start, Renew, Finish, Release, Lost)
 HELD = Advanced(answer=Answer.ACCEPTED, state=RunState.RUNNING)
 ENDED = {state: Advanced(answer=Answer.ACCEPTED, state=state) for state in FINISHED}
 
@@ -369,8 +363,8 @@ class SqlRuns(SqlClaims):
             if size > LOG_BYTES_MAX:
                 break
             size += len(line.text.encode())
-            said = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
-            lines.append(line if size <= LOG_BYTES_MAX else replace(line, level=DROPPED, text=said))
+            fits = size <= LOG_BYTES_MAX
+            lines.append(line if fits else replace(line, level=DROPPED, text=REST_DROPPED))
         if lines:
             cells = [(seq, micros_of(line.at), line.attempt, line.level, line.text) for line in lines]
             session.batch(LINES_ADDED, cells)

@@ -38,7 +38,6 @@ DEADLINES_SPARE = 1000
 
 Key: TypeAlias = tuple[str, int]  # run id and token: a run's next attempt may begin while this one hangs
 
-
 _log = logging.getLogger("onebeat.engine")
 _SCALARS = (str, int, float, bool, type(None))
 

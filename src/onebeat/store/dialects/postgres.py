@@ -25,16 +25,20 @@ from onebeat.store.dialects.repeating import repeated
 from onebeat.store.waking import ServerClock, Waiting
 
 OLDEST = 130_000
-SETTINGS = {
-    "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
+PLANNING = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off"),
 }
 """Every statement of ours has an index that serves it, whatever the server believes of a ledger that it has
 not analyzed yet: while a table was small, it would plan to read all of it, and keep to that as it grows."""
+
+SETTINGS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    **PLANNING,
+}
 READING, WRITING = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", b"BEGIN ISOLATION LEVEL READ COMMITTED"
 PERIOD = timedelta(minutes=1)
 ABOUT = """SELECT current_setting('server_version_num')::bigint, current_setting('server_version'),

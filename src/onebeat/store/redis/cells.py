@@ -24,7 +24,6 @@ from onebeat.core.model import (
     Outcome,
     Owing,
     Run,
-    RunState,
     Schedule,
     Settlement,
     micros,
@@ -47,12 +46,11 @@ from onebeat.store.rows import (
     schedule_of,
     skips_text,
 )
-from onebeat.store.run_rows import event_of, event_tile_of, run_tile_of
+from onebeat.store.run_rows import STATES, event_of, event_tile_of, run_tile_of
 
 Hash: TypeAlias = dict[str, str]
 Flat: TypeAlias = list[str]
 
-STATES = {state.value: state for state in RunState}
 DEFINITION = ("trigger", "policy", "title", "tags", "target")
 NODE = (
     "id", "host", "pid", "roles", "queues", "targets", "version", "tz_version", "started_at", "seen_at",

@@ -21,11 +21,9 @@ from onebeat.core.messages import (
     Unpark,
     Verdict,
 )
+from onebeat.store.moves import OF_HOLDERS
 from onebeat.store.redis.cells import event_cells, text_of, text_or_none
 from onebeat.store.rows import json_text
-
-HELD = (Start, Renew, Finish, Release, Lost)
-"""Transitions that name the token of the lease that they are about."""
 
 
 def steps_cells(steps: Sequence[AnyTransition]) -> tuple[list[int], list[str], list[str | None], list[Any]]:
@@ -45,7 +43,7 @@ def steps_cells(steps: Sequence[AnyTransition]) -> tuple[list[int], list[str], l
             if shared is not None:
                 known[shared] = form
         which.append(form)
-    tokens = [str(step.token) if isinstance(step, HELD) else None for step in steps]
+    tokens = [str(step.token) if isinstance(step, OF_HOLDERS) else None for step in steps]
     return which, [step.run_id for step in steps], tokens, forms
 
 

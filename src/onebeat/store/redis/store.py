@@ -32,9 +32,9 @@ from onebeat.core.messages import (
 from onebeat.core.model import Decision, Definition, Event, Node, micros
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
+from onebeat.store.moves import DROPPED, REST_DROPPED
 from onebeat.store.putting import refuse_twice
 from onebeat.store.redis.cells import (
-    STATES,
     definition_from,
     edit_cells,
     event_cells,
@@ -56,6 +56,7 @@ from onebeat.store.redis.server import Script, Server, script
 from onebeat.store.redis.steps import steps_cells
 from onebeat.store.redis.waking import Waking
 from onebeat.store.rows import definition_of, hold_of, hold_text, skips_text
+from onebeat.store.run_rows import STATES
 
 AT_ONCE = 500
 """How many items one script takes: some milliseconds, in which the server does nothing else."""
@@ -64,8 +65,6 @@ BYTES_AT_ONCE = 1_000_000
 """How many bytes of documents one script takes."""
 
 ANSWERS = {answer.value: answer for answer in Answer}
-DROPPED = "dropped"
-SAID = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
 T = TypeVar("T")
 
 
@@ -182,7 +181,7 @@ class RedisStore(RedisInbox):
     def note(self, notes: Sequence[Note]) -> list[bool]:
         kept: list[bool] = []
         for part in _parts(notes, lambda note: sum(len(line.text) for line in note.lines)):
-            args = [[_note(note) for note in part], LOG_BYTES_MAX, DROPPED, SAID]
+            args = [[_note(note) for note in part], LOG_BYTES_MAX, DROPPED, REST_DROPPED]
             kept += [told == 1 for told in self._write(script("note"), args)]
         return kept
 
