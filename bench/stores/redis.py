@@ -6,7 +6,6 @@ changes, no message.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -26,6 +25,7 @@ DURABLE = {
     "appendonly": "yes",
     "appendfsync": "always",
     "no-appendfsync-on-rewrite": "no",
+    "auto-aof-rewrite-min-size": "1gb",
     "maxmemory-policy": "noeviction",
     "save": "",
 }
@@ -145,6 +145,22 @@ for target, number in pairs(unfinished) do
 end
 {END}"""
 
+# The runs after a number, in whatever state they are. Nobody is answered before what stands in the log is on
+# the disk, so what is seen here is durable.
+NEWEST = f"""
+local ns, seq, call, found = KEYS[1] .. ':', ARGV[1], redis.call, {{}}
+if tonumber(call('HGET', ns .. 'meta', 'last_run') or '0') > tonumber(seq) then
+  for _, state in ipairs({{{", ".join(f"'{state.value}'" for state in RunState)}}}) do
+    local runs = call('ZRANGEBYSCORE', ns .. 'state:' .. state, '(' .. seq, '+inf', 'WITHSCORES')
+    for index = 1, #runs, 2 do
+      local cells = call('HMGET', ns .. 'run:' .. runs[index], 'due_at', 'created_at')
+      found[#found + 1] = {{runs[index + 1], cells[1], cells[2]}}
+    end
+  end
+end
+return found
+"""
+
 
 class Place:
     """A server; each ledger is a namespace."""
@@ -179,7 +195,13 @@ class Place:
         return Hands(url)
 
     def newest(self, url: str) -> Newest:
-        return partial(_newest, _client(url), _namespace(url))
+        seen, namespace = _client(url).register_script(NEWEST), _namespace(url)
+
+        def newest(seq: int) -> list[tuple[int, int, int]]:
+            found = seen(keys=[namespace], args=[seq])
+            return sorted((int(number), int(due), int(created)) for number, due, created in found)
+
+        return newest
 
     analyze = ""
 
@@ -243,24 +265,6 @@ class Hands:
 
     def close(self) -> None:
         self._db.close()
-
-
-def _newest(db: Any, namespace: str, seq: int) -> list[tuple[int, int, int]]:
-    """Return the runs after a seq, in whatever state they are.
-
-    Nobody is answered before what stands in the log by then is on the disk, so what is seen here is durable.
-    """
-    if int(db.hget(f"{namespace}:meta", "last_run") or 0) <= seq:
-        return []
-    seen = db.pipeline(transaction=True)
-    for state in RunState:
-        seen.zrangebyscore(f"{namespace}:state:{state.value}", f"({seq}", "+inf", withscores=True)
-    found = sorted((int(number), run) for each in seen.execute() for run, number in each)
-    told = db.pipeline(transaction=False)
-    for _, run in found:
-        told.hmget(f"{namespace}:run:{run}", "due_at", "created_at")
-    cells = zip(found, told.execute(), strict=True)
-    return [(number, int(due), int(created)) for (number, _), (due, created) in cells]
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -84,7 +84,8 @@ def test_who_loses_every_row_breathes_before_it_reads_again_and_longer_each_time
     node = lab.node()
     lab.put("a")
     lab.clock.advance(seconds(60))
-    node.store.settle = lambda _now, decisions: Settled(won=(False,) * len(decisions))  # held by somebody
+    # Somebody holds them.
+    node.store.settle = lambda now, decisions: Settled(at=now, won=(False,) * len(decisions))
 
     waits = [node.dispatcher.step() - lab.now() for _ in range(8)]
 

@@ -57,10 +57,12 @@ class Share(Noun, frozen=True, kw_only=True):
 class Settled(Noun, frozen=True, kw_only=True):
     """The answer of ``settle``. When refused whole, nothing changed and ``won`` is empty.
 
-    ``early_by`` is how far the store's clock is behind ``now``; ``held`` that a hold is in force.
-    Otherwise ``won[i]`` says whether decision i was committed; a loser changed nothing.
+    ``at`` is the store's clock as the transaction read it, and ``early_by`` how far that is behind ``now``;
+    ``held`` says that a hold is in force. Otherwise ``won[i]`` says whether decision i was committed; a loser
+    changed nothing.
     """
 
+    at: datetime
     won: tuple[bool, ...] = ()
     early_by: timedelta | None = None
     held: bool = False

@@ -181,14 +181,15 @@ class Dispatcher:
                 # Others hold or have just settled all of them: a breath, and a longer one each time.
                 again, self._held_again = self._held_again, min(self._held_again * 2, HELD_AGAIN_MAX)
                 return now + again
-            now = self._looked_at = self._store.now()
+            decided_at, now = now, settled.at
+            self._looked_at = now
             if won == len(due.rows) < self._batch_max:
                 # Every row that was due is settled, so when the next one is due needs no further question.
                 self._held_again = HELD_AGAIN
                 following = [decision.next_at for decision in decisions] + [due.next_at]
                 wake_at = min((at for at in following if at is not None), default=now + self._poll)
-                if wake_at > now - patience:
-                    return wake_at + patience
+                if wake_at > decided_at - patience:
+                    return wake_at + patience  # it may be due by now: the next step takes it, and others
         return now
 
     def _decided(self, rows: Iterable[Owing], now: datetime) -> tuple[list[Decision], dict[int, str]]:
@@ -211,7 +212,7 @@ class Dispatcher:
         row is the store's, or ours, and setting schedules aside would make it worse.
         """
         if not decisions:
-            return Settled(), {}
+            return Settled(at=now), {}
         try:
             return self._store.settle(now, decisions), {}
         except StoreUnavailable:
@@ -219,6 +220,7 @@ class Dispatcher:
         except Exception as error:
             if len(decisions) == 1:
                 raise
+            at = now
             won: list[bool] = []
             refused: dict[int, str] = {}
             for decision in decisions:
@@ -232,10 +234,11 @@ class Dispatcher:
                 else:
                     if settled.early_by is not None or settled.held:
                         return settled, {}
+                    at = settled.at
                     won += settled.won
             if len(refused) == len(decisions):
                 raise error from None
-            return Settled(won=tuple(won)), refused
+            return Settled(at=at, won=tuple(won)), refused
 
     def _counted(
         self, rows: Mapping[int, Owing], decisions: list[Decision], settled: Settled, now: datetime

@@ -161,16 +161,16 @@ class MemoryStore(MemoryInbox):
         with self._lock:
             clock = self._clock.now()
             if clock < now:
-                return Settled(early_by=now - clock)
+                return Settled(at=clock, early_by=now - clock)
             if self._hold is not None:
-                return Settled(held=True)
+                return Settled(at=clock, held=True)
             won = tuple(self._wins(each) for each in decisions)
             winners = [each for each, wins in zip(decisions, won, strict=True) if wins]
             self._refuse_known(tile.run for each in winners for tile in each.settlements)
             for decision in winners:
                 self._settle(decision, clock)
             self._notify()
-            return Settled(won=won)
+            return Settled(at=clock, won=won)
 
     def _current(self, schedule_id: int, version: int) -> Schedule | None:
         """Return the row if it still has the version that was read: the whole of the compare-and-set."""

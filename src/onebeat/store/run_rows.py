@@ -163,10 +163,8 @@ def moved_cells(seq: int, run: Run) -> tuple[Cell, ...]:
 
 
 def end_cells(step: Finish, verdict: Done) -> tuple[Cell, ...]:
-    """Return what an end writes: run id, token, state, reason, outcome, error, result."""
-    result = json_text(step.result)
-    said = (verdict.state.value, verdict.reason, step.outcome.value, step.error, result)
-    return (step.run_id, step.token, *said)
+    """Return what an end writes: state, reason, outcome, error, result."""
+    return (verdict.state.value, verdict.reason, step.outcome.value, step.error, json_text(step.result))
 
 
 HELD_COLUMNS = "seq, watch_at, lease_until, deadline_at, cancel_requested, started_at"

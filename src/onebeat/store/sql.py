@@ -36,7 +36,7 @@ from onebeat.store.rows import (
     node_of,
     skips_text,
 )
-from onebeat.store.sql_reader import NODES_ALIVE
+from onebeat.store.sql_reader import HELD, NODES_ALIVE
 from onebeat.store.sql_runs import SCHEDULES_BY_ID, UNFINISHED_OF
 from onebeat.store.sql_sharing import SqlSharing
 
@@ -123,11 +123,12 @@ class SqlStore(SqlSharing):
         return self._write(lambda session: self._settle(session, now, decisions))
 
     def _settle(self, session: Session, now: datetime, decisions: Sequence[Decision]) -> Settled:
-        clock = session.now()
+        session.gate(HOLD, shared=True)
+        clock, after = session.clocked(HELD)
         if clock < now:
-            return Settled(early_by=now - clock)
-        if self._held(session) is not None:
-            return Settled(held=True)
+            return Settled(at=clock, early_by=now - clock)
+        if hold_of(after) is not None:
+            return Settled(at=clock, held=True)
         winners = self._win(session, decisions)
         won = tuple(each.schedule_id in winners for each in decisions)
         for decision in decisions:
@@ -141,7 +142,7 @@ class SqlStore(SqlSharing):
         ]
         for schedule_id in self._write_tiles(session, tiles, clock):
             self._promote(session, schedule_id)
-        return Settled(won=won)
+        return Settled(at=clock, won=won)
 
     def _win(self, session: Session, decisions: Sequence[Decision]) -> dict[int, Row]:
         """Move the marks of rows that are as they were read; return what those fire under, by id.

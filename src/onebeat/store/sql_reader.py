@@ -30,6 +30,7 @@ from onebeat.core.model import (
     Schedule,
     micros,
 )
+from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, ManyRows, Row, Session
 from onebeat.store.rows import (
     CHANGE_COLUMNS,
@@ -83,9 +84,6 @@ DEFINITION = (
 )
 TRAIL = f"""SELECT {CHANGE_COLUMNS} FROM onebeat_changes AS c
     LEFT JOIN onebeat_definitions AS d ON d.id = c.definition_id WHERE c.schedule_id = ? ORDER BY c.id"""
-LAST_WAITING = """SELECT id FROM onebeat_runs WHERE schedule_id = ? AND slot = 'waiting'
-    ORDER BY due_at DESC, id DESC LIMIT 1"""
-
 LOADS = """WITH wanted (id) AS (VALUES {rows}) SELECT w.id,
     (SELECT count(*) FROM onebeat_runs AS r WHERE r.schedule_id = w.id AND r.slot = 'live'),
     (SELECT count(*) FROM onebeat_runs AS r WHERE r.schedule_id = w.id AND r.slot = 'waiting'),
@@ -99,7 +97,9 @@ DUE_ROWS = ManyRows(
     CASE WHEN s.max_running IS NULL THEN 0 ELSE
         (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'live') END,
     CASE WHEN s.max_running IS NULL THEN 0 ELSE
-        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END""",
+        (SELECT count(*) FROM onebeat_runs WHERE schedule_id = s.id AND slot = 'waiting') END,
+    CASE WHEN s.max_running IS NOT NULL THEN (SELECT id FROM onebeat_runs
+        WHERE schedule_id = s.id AND slot = 'waiting' ORDER BY due_at DESC, id DESC LIMIT 1) END""",
     """onebeat_schedules AS s JOIN onebeat_definitions AS d ON d.id = s.definition_id
     WHERE s.next_at IS NOT NULL AND s.dormant = 0 AND s.next_at <= ?""",
 )
@@ -258,27 +258,18 @@ class SqlReader:
             next_at = None if held or first is None else instant_of(first)
             return Due(next_at=next_at, entries=bool(waits))
 
-        def work(session: Session) -> Due:
-            rows = (
-                self._owing(session, row) for row in session.each(DUE_ROWS + shared + DUE_ORDER, args, limit)
-            )
-            found = tuple(islice((row for row in rows if row is not None), limit))
-            next_at = None if later is None else instant_of(later)
-            return Due(rows=found, next_at=next_at, entries=bool(waits))
+        # Each row is one picture, and settle compares it: they need not be one with what was seen above.
+        rows = map(self._owing, paged(self._dialect.look, DUE_ROWS + shared + DUE_ORDER, args, limit))
+        found = tuple(islice((row for row in rows if row is not None), limit))
+        return Due(rows=found, next_at=None if later is None else instant_of(later), entries=bool(waits))
 
-        return self._read(work)
-
-    def _owing(self, session: Session, row: Row) -> Owing | None:
+    def _owing(self, row: Row) -> Owing | None:
         """Return a row to decide; None for one that does not decode: ``broken`` tells of it."""
         documents = owing_documents(row[7], row[8], row[6])
         if documents is None or not FIRST <= row[4] <= LAST or not FIRST <= row[5] <= LAST:
             return None
-        live, waiting = row[9], row[10]
-        if waiting:
-            ((last_waiting,),) = session.rows(LAST_WAITING, (row[0],))
-            load = Load(live=live, waiting=waiting, last_waiting=last_waiting)
-        else:
-            load = Load(live=live) if live else IDLE
+        live, waiting, last_waiting = row[9:12]
+        load = Load(live=live, waiting=waiting, last_waiting=last_waiting) if live or waiting else IDLE
         return Owing(
             id=row[0],
             name=row[1],

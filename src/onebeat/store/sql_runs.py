@@ -37,7 +37,7 @@ from onebeat.core.model import (
     Settlement,
     micros,
 )
-from onebeat.store.dialects.protocol import ORDER, BatchUpdate, Cell, Row, Session
+from onebeat.store.dialects.protocol import ORDER, BatchUpdate, Cell, ManyRows, Row, Session
 from onebeat.store.moves import DROPPED, OF_HOLDERS, REST_DROPPED, cancelled, moved
 from onebeat.store.rows import micros_of, policy_of
 from onebeat.store.run_rows import (
@@ -102,32 +102,32 @@ def _set_all(columns: str) -> BatchUpdate:
 MOVED = _set_all(MOVED_COLUMNS)
 HELD_ON = _set_all(HELD_COLUMNS)
 
-# The state is worded so that no index serves it: the runs are found by their ids, however few seem to run.
-_BY_HOLDER = """onebeat_runs.id = h.id AND onebeat_runs.token = h.token
-    AND (onebeat_runs.state || '') = 'running'"""
-_TOLD = "onebeat_runs.id, cancel_requested, schedule_id"
+HOLDERS = ManyRows(
+    "id, seq, token, state, started_at, cancel_requested, schedule_id",
+    "onebeat_runs WHERE id IN {keys} ORDER BY id",
+)
+"""What tells whether a holder still has a run, and the plain things that he does with it can be done."""
+
 STARTED = BatchUpdate(
-    "onebeat_runs",
-    "h (id, token)",
-    {"started_at": "?", "deadline_at": "NULL"},
-    f"{_BY_HOLDER} AND started_at IS NULL",
-    _TOLD,
+    "onebeat_runs", "m (seq)", {"started_at": "?", "deadline_at": "NULL"}, "onebeat_runs.seq = m.seq"
 )
 RENEWED = BatchUpdate(
     "onebeat_runs",
-    "h (id, token, until)",
-    {"lease_until": "h.until", "watch_at": "h.until"},
-    _BY_HOLDER,
-    _TOLD,
+    "m (seq, until)",
+    {"lease_until": "m.until", "watch_at": "m.until"},
+    "onebeat_runs.seq = m.seq",
 )
-ENDED_AT = BatchUpdate(
+_ENDED = {"finished_at": "?"} | dict.fromkeys(("slot", "watch_at", "lease_until", "resend_at"), "NULL")
+_SAID = ("state", "reason", "outcome", "error", "result")
+ENDED_ALIKE = BatchUpdate(
+    "onebeat_runs", "m (seq)", _ENDED | dict.fromkeys(_SAID, "?"), "onebeat_runs.seq = m.seq"
+)
+"""Of those that say the same: mostly, that they succeeded, and no more."""
+ENDED_EACH = BatchUpdate(
     "onebeat_runs",
-    "h (id, token, state, reason, outcome, error, result)",
-    {name: f"h.{name}" for name in ("state", "reason", "outcome", "error", "result")}
-    | dict.fromkeys(("slot", "watch_at", "lease_until", "resend_at"), "NULL")
-    | {"finished_at": "?"},
-    _BY_HOLDER,
-    _TOLD,
+    f"m (seq, {', '.join(_SAID)})",
+    _ENDED | {name: f"m.{name}" for name in _SAID},
+    "onebeat_runs.seq = m.seq",
 )
 
 # --- notes and what is overdue ---
@@ -231,11 +231,11 @@ class SqlRuns(SqlClaims):
 
     def _advance(self, session: Session, transitions: Sequence[AnyTransition]) -> list[Advanced]:
         frees = [step.run_id for step in transitions if not isinstance(step, Start | Renew)]
-        limited = session.lock(LIMITED_LOCKED, frees)
-        session.lock(RUNS_LOCKED, [step.run_id for step in transitions])
+        limited = () if session.alone else session.lock(LIMITED_LOCKED, frees)
+        held = session.lock(HOLDERS, [step.run_id for step in transitions])
         now = session.now()
         locked = {row[0] for row in limited}
-        answers = self._hold_on(session, transitions, now, locked)
+        answers = self._hold_on(session, transitions, held, now, locked)
         rest = [index for index in range(len(transitions)) if index not in answers]
         if rest:
             moved_on = self._move(session, [transitions[index] for index in rest], now, locked)
@@ -251,10 +251,11 @@ class SqlRuns(SqlClaims):
         self,
         session: Session,
         transitions: Sequence[AnyTransition],
+        held: Iterable[Row],
         now: datetime,
         locked: set[int],
     ) -> dict[int, Advanced]:
-        """Make what holders do all day without reading first: starts, renewals and ends that are plain.
+        """Make what holders do all day without reading whole runs: starts, renewals and ends that are plain.
 
         Return the answers to those that were accepted, by place in the batch; all others still have to be
         looked at. A plain move says in one condition what moves.py says of it: running, under this token. It
@@ -266,33 +267,44 @@ class SqlRuns(SqlClaims):
             return {}
         starts: list[tuple[Cell, ...]] = []
         renewals: list[tuple[Cell, ...]] = []
-        ends: list[tuple[Cell, ...]] = []
-        hoped: dict[str, Advanced] = {}
-        for step in transitions:
+        ends: dict[tuple[Cell, ...], list[int]] = {}
+        freed: set[int] = set()
+        answers: dict[int, Advanced] = {}
+        for run_id, seq, token, state, started_at, flagged, schedule_id in held:
+            step = transitions[places[run_id]]
+            if state != RunState.RUNNING or not isinstance(step, OF_HOLDERS) or token != step.token:
+                continue
             match step:
-                case Start():
-                    starts.append((step.run_id, step.token))
-                    hoped[step.run_id] = HELD
+                case Start() if started_at is None:
+                    starts.append((seq,))
+                    answer = HELD
                 case Renew():
-                    renewals.append((step.run_id, step.token, micros_of(step.until)))
-                    hoped[step.run_id] = replace(HELD, token=step.token)
+                    renewals.append((seq, micros_of(step.until)))
+                    answer = replace(HELD, token=step.token)
                 case Finish(verdict=Done() as verdict) if _is_plain(step, verdict):
-                    ends.append(end_cells(step, verdict))
-                    hoped[step.run_id] = ENDED[verdict.state]
+                    ends.setdefault(end_cells(step, verdict), []).append(seq)
+                    freed.add(schedule_id)
+                    answer = ENDED[verdict.state]
                 case _:
-                    pass
+                    continue
+            answers[places[run_id]] = replace(answer, cancel_requested=True) if flagged else answer
         at = micros(now)
-        taken = session.batch(STARTED, starts, (at,)) if starts else []
-        taken += session.batch(RENEWED, renewals) if renewals else []
-        taken += session.batch(ENDED_AT, ends, (at,)) if ends else []
-        if ends:
-            freed = {schedule_id for _, _, schedule_id in taken}
+        session.batch(STARTED, starts, (at,))
+        session.batch(RENEWED, renewals)
+        self._end(session, ends, at)
+        if freed:
             for schedule_id in self._opened(session, freed, locked):
                 self._promote(session, schedule_id)
-        return {
-            places[run_id]: replace(hoped[run_id], cancel_requested=True) if flagged else hoped[run_id]
-            for run_id, flagged, _ in taken
-        }
+        return answers
+
+    def _end(self, session: Session, ends: dict[tuple[Cell, ...], list[int]], at: int) -> None:
+        each: list[tuple[Cell, ...]] = []
+        for said, seqs in ends.items():
+            if len(seqs) > 1:
+                session.batch(ENDED_ALIKE, [(seq,) for seq in seqs], (at, *said))
+            else:
+                each.append((*seqs, *said))
+        session.batch(ENDED_EACH, each, (at,))
 
     def _move(
         self,

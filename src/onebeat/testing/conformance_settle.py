@@ -228,6 +228,7 @@ class SettleSuite(Stage):
         settled = book.store.settle(ahead, [book.decision(row, book.fired(row, ahead))])
 
         assert (settled.early_by, settled.won, settled.held) == (MINUTE, (), False)
+        assert settled.at == book.now
         assert book.picture() == before
 
     def test_a_settle_at_the_very_instant_is_not_early(self, book: Book) -> None:
@@ -239,7 +240,17 @@ class SettleSuite(Stage):
         on_time = book.store.settle(at, [decision])
 
         assert early.early_by == MICROSECOND
-        assert on_time.won == (True,)
+        assert (on_time.at, on_time.won) == (at, (True,))
+
+    def test_a_settle_says_what_the_clock_was_when_it_committed(self, book: Book) -> None:
+        row = book.create()
+        decided_at = book.clock.advance(MINUTE)
+        decision = book.decision(row, book.fired(row, decided_at))
+        committed_at = book.clock.advance(MINUTE)
+
+        settled = book.store.settle(decided_at, [decision])
+
+        assert (settled.at, settled.won) == (committed_at, (True,))
 
     def test_one_schedule_twice_in_a_batch_of_decisions_is_an_error(self, book: Book) -> None:
         row = book.create()

@@ -8,6 +8,7 @@ travel as one JSON document, which JSON_TABLE makes a table of; new ones as lite
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -60,6 +61,10 @@ class MysqlSession:
     def now(self) -> datetime:
         return from_micros(self.rows(CLOCK)[0][0]) if self._now is None else self._now()
 
+    def clocked(self, sql: str) -> tuple[datetime, Any]:
+        ((clock, cell),) = self.rows(f"{CLOCK}, ({sql})")
+        return from_micros(clock) if self._now is None else self._now(), cell
+
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         return _unpacked(sql, self._asked(_packed(sql), args))
 
@@ -80,13 +85,13 @@ class MysqlSession:
             return int(cursor.lastrowid)
 
     def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
-        return self.rows(f"{self._among(_by_index(sql), keys)} FOR UPDATE") if keys else ()
+        return self._held(sql, keys, "FOR UPDATE") if keys else ()
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
-        if not keys:
-            return []
-        held = f"{self._among(_by_index(_packed(sql)), keys)} FOR UPDATE SKIP LOCKED"
-        return _unpacked(sql, self._asked(held))
+        return self._held(sql, keys, "FOR UPDATE SKIP LOCKED") if keys else []
+
+    def _held(self, sql: str, keys: Sequence[Cell], how: str) -> list[Row]:
+        return _unpacked(sql, self._asked(f"{self._among(_by_index(_packed(sql)), keys)} {how}"))
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         if self._passed & {(name, False), (name, shared)}:

@@ -7,7 +7,7 @@ as arrays, one for each column, in one statement whatever their length.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from onebeat.core.model import from_micros
 from onebeat.store.dialects.paging import paged
@@ -53,6 +53,10 @@ class PostgresSession:
 
     def now(self) -> datetime:
         return from_micros(self.rows(CLOCK)[0][0]) if self._now is None else self._now()
+
+    def clocked(self, sql: str) -> tuple[datetime, Any]:
+        ((clock, cell),) = self.rows(f"{CLOCK}, ({sql})")
+        return from_micros(clock) if self._now is None else self._now(), cell
 
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         return self._sent(_spoken(sql), args).fetchall()

@@ -101,6 +101,9 @@ class Session(Protocol):
     def now(self) -> datetime:
         """Return the store's clock at this moment of the transaction."""
 
+    def clocked(self, sql: str) -> tuple[datetime, Any]:
+        """Return the store's clock, and the one cell of a SELECT, in one statement where both are asked."""
+
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         """Run a statement and return all its rows."""
 
@@ -118,7 +121,7 @@ class Session(Protocol):
 
         The keys stand where it says ``{keys}``. The SELECT names one table, and orders by its id: whoever
         locks in another order deadlocks. What was read before may be old; read it again. Returns the rows,
-        to be read once and not before the next statement is answered; none where nobody writes beside it.
+        to be read once and not before the next statement is answered.
         """
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:

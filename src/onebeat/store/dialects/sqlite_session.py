@@ -1,9 +1,10 @@
 """One open transaction on one SQLite connection."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import apsw
 
@@ -28,6 +29,10 @@ class SqliteSession:
     def now(self) -> datetime:
         return self._clock.now()
 
+    def clocked(self, sql: str) -> tuple[datetime, Any]:
+        row = self.row(sql)
+        return self.now(), None if row is None else row[0]
+
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
         return self._db.execute(sql, args).fetchall()
 
@@ -48,9 +53,9 @@ class SqliteSession:
         self._db.execute(sql, args)
         return self._db.last_insert_rowid()
 
-    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterable[Row]:
-        """Do nothing: whoever writes holds the whole file."""
-        return ()
+    def lock(self, sql: str, keys: Sequence[Cell]) -> Iterator[Row]:
+        """Hold nothing: whoever writes holds the whole file. The rows are read if anybody reads them."""
+        yield from self.free(sql, keys)
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
         return self.rows(sql.replace("{keys}", f"({','.join('?' * len(keys))})"), keys)

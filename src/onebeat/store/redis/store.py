@@ -112,21 +112,23 @@ class RedisStore(RedisInbox):
     def settle(self, now: datetime, decisions: Sequence[Decision]) -> Settled:
         refuse_twice([decision.schedule_id for decision in decisions])
         won: list[bool] = []
+        at = now
         # An empty batch, too, is told when it is early, or that a hold is in force.
         for part in list(_parts(decisions, lambda _: 0)) or [[]]:
             cells = [_decision(each) for each in part]
             answer = self._write(script("settle"), [text_of(now), cells])
             match answer:
-                case ["early", at] if not won:
-                    return Settled(early_by=now - instant(at))
-                case ["held"] if not won:
-                    return Settled(held=True)
-                case ["won", told, changes]:
+                case ["early", clock] if not won:
+                    return Settled(at=instant(clock), early_by=now - instant(clock))
+                case ["held", clock] if not won:
+                    return Settled(at=instant(clock), held=True)
+                case ["won", clock, told, changes]:
+                    at = instant(clock)
                     won += [each == 1 for each in told]
                     self._waking.changed(changes)
                 case _:
                     break  # the parts before this one are committed: the rest is lost, and decided again
-        return Settled(won=(*won, *[False] * (len(decisions) - len(won))))
+        return Settled(at=at, won=(*won, *[False] * (len(decisions) - len(won))))
 
     def request(self, requests: Sequence[Request]) -> list[Answer]:
         answers: list[Answer] = []

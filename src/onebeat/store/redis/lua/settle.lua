@@ -5,7 +5,7 @@ if clock < tonumber(up_to) then
   return {'early', now}
 end
 if call('HEXISTS', META, 'hold') == 1 then
-  return {'held'}
+  return {'held', now}
 end
 local wrong = wrong_place()
 if wrong then
@@ -62,4 +62,4 @@ end
 for _, schedule_id in ipairs(queued) do
   promote(schedule_id)
 end
-return {'won', won, finish()}
+return {'won', now, won, finish()}
