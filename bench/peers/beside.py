@@ -6,8 +6,8 @@ observer counts from outside, seldom enough to take no more than a fiftieth of t
 counted, over the time from the due second to when it was seen; whoever is not through after ``LIMIT_S`` is
 judged by what there is by then.
 
-Like beside like: `durable` beside durable. What is only handed over to a broker stands beside our durable
-fires too, which are more than it is.
+Like beside like: `durable` beside durable. What is only handed over to a broker, or keeps the next time and
+not the fire, stands beside our durable fires too, which are more than it is.
 """
 
 import os
@@ -187,11 +187,13 @@ def watched(counter: Callable[[], int], due: int, count: int) -> Rate:
     """Count from the due second on until all are there, or time is up."""
     assert counter() == 0, "something is on record before it is due"
     time.sleep(max(0.0, due - time.time()))
+    costs = LIMIT_S
     while True:
         asked = time.time()
         there = counter()
         seen = time.time()
+        costs = min(costs, seen - asked)  # more is waiting, for a server that is busy
         if there >= count or seen > due + LIMIT_S:
             return Rate(there, seen - due)
         # As rarely as costs little, and often enough for what is fast.
-        time.sleep(max(NAP_S, (seen - due) / 100, 50 * (seen - asked) if seen > due + 1 else 0.0))
+        time.sleep(max(NAP_S, (seen - due) / 100, 50 * costs if seen > due + 1 else 0.0))

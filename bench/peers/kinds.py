@@ -2,14 +2,15 @@
 
 from typing import NamedTuple
 
-DURABLE, HANDED_OVER = "durable", "handed over"
+DURABLE, NEXT_TIME, HANDED_OVER = "durable", "durable in its next time alone", "handed over"
 
 
 class Peer(NamedTuple):
     """One product on one kind of server.
 
-    ``recorded`` says what is counted. ``kind`` is durable where a fire leaves a row or a key in the store
-    that outlives the process, and handed over where it leaves a message at a broker and nothing else. It
+    ``recorded`` says what is counted. ``kind`` is durable where a fire and what it moves on are both in the
+    store and outlive the process; durable in its next time alone where the fire itself is recorded nowhere,
+    and lost with the process; and handed over where it leaves a message at a broker and nothing else. It
     needs ``lead_s``, and that much more for each thousand schedules, before the first is due; a run that was
     not ready in time is made again with twice as much.
     """
@@ -34,7 +35,7 @@ PEERS = (
         "apscheduler3",
         "apscheduler3",
         "postgres",
-        DURABLE,
+        NEXT_TIME,
         "the schedule's next time; the run is recorded nowhere",
         f"SELECT count(*) FROM apscheduler_jobs WHERE next_run_time > {AFTER}",
         lead_s_more=3.0,
@@ -63,7 +64,7 @@ PEERS = (
         "apscheduler3",
         "apscheduler3",
         "redis",
-        DURABLE,
+        NEXT_TIME,
         "the schedule's next time; the run is recorded nowhere",
         f"ZCOUNT apscheduler.run_times ({AFTER} +inf",
         lead_s_more=2.0,
