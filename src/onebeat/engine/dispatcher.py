@@ -156,7 +156,7 @@ class Dispatcher:
     # --- settling ---
 
     def _settle_all(self, share: Share | None, patience: timedelta) -> datetime:
-        """Settle until nothing is due any more; return when to look again."""
+        """Settle all that is due; return when to look again."""
         now = self._looked_at = self._store.now()
         for _ in range(ROUNDS_MAX):
             began = self._clock.now()

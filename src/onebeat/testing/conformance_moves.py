@@ -26,7 +26,7 @@ from onebeat.core.messages import (
     Start,
     Unpark,
 )
-from onebeat.core.model import Event, Outcome, Overlap, Run, RunState
+from onebeat.core.model import Event, Json, Outcome, Overlap, Run, RunState
 from onebeat.testing.conformance_stage import (
     HOUR,
     MICROSECOND,
@@ -68,6 +68,42 @@ class MoveSuite(Stage):
             (Answer.REPEATED, RunState.READY),
             (Answer.ACCEPTED, RunState.CANCELLED),
         ]
+
+    def test_a_batch_may_be_longer_than_a_statement_has_arguments(self, book: Book) -> None:
+        run = one(in_situation(book, "claimed", 1))
+        strangers = [Start(run_id=f"nobody@{number}", token=1) for number in range(40_000)]
+
+        told = book.store.advance([*strangers, Start(run_id=run.id, token=run.token)])
+
+        assert [index for index, each in enumerate(told) if each.answer is Answer.ACCEPTED] == [40_000]
+
+    def test_each_end_of_a_batch_keeps_what_it_says(self, book: Book) -> None:
+        runs = in_situation(book, "started", 4)
+        said: list[tuple[Outcome, RunState, Json, str | None]] = [
+            (Outcome.SUCCEEDED, RunState.SUCCEEDED, None, None),
+            (Outcome.SUCCEEDED, RunState.SUCCEEDED, None, None),
+            (Outcome.SUCCEEDED, RunState.SUCCEEDED, {"rows": 7}, None),
+            (Outcome.FAILED, RunState.FAILED, None, "ValueError: 8"),
+        ]
+
+        told = book.store.advance(
+            [
+                Finish(
+                    run_id=run.id,
+                    token=run.token,
+                    outcome=outcome,
+                    verdict=Done(state=state),
+                    result=result,
+                    error=error,
+                )
+                for run, (outcome, state, result, error) in zip(runs, said, strict=True)
+            ]
+        )
+
+        assert [(each.answer, each.state) for each in told] == [(Answer.ACCEPTED, each[1]) for each in said]
+        ended = [book.run(run.id) for run in runs]
+        assert [(run.outcome, run.state, run.result, run.error) for run in ended] == said
+        assert {run.finished_at for run in ended} == {book.now}
 
     def test_several_transitions_of_one_run_are_made_in_order(self, book: Book) -> None:
         run = one(in_situation(book, "started", 1))

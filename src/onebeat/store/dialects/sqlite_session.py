@@ -7,12 +7,15 @@ from itertools import chain
 from typing import Any
 
 import apsw
+import msgspec
 
 from onebeat.core.ports import Clock
 from onebeat.store.dialects.protocol import Cell, Row
 
 BATCH_SIZES = (100, 10, 1)
 """Rows a statement: few different texts, so that each stays prepared."""
+
+_json = msgspec.json.Encoder().encode
 
 
 class SqliteSession:
@@ -58,7 +61,7 @@ class SqliteSession:
         yield from self.free(sql, keys)
 
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
-        return self.rows(sql.replace("{keys}", f"({','.join('?' * len(keys))})"), keys)
+        return self.rows(sql.replace("{keys}", "(SELECT value FROM json_each(?))"), (_json(keys).decode(),))
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         """Do nothing, as in ``lock``."""
