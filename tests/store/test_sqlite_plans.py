@@ -136,7 +136,10 @@ def test_each_index_serves_the_statement_that_it_was_made_for(
 
 @pytest.mark.parametrize("name", SORTED_IN_PLACE)
 def test_what_is_read_only_in_part_comes_sorted_from_its_index(db: apsw.Connection, name: str) -> None:
-    assert [step for step in plan(db, STATEMENTS[name], within=False) if "TEMP B-TREE" in step] == []
+    # Of a limited schedule that is due all waiting runs are counted anyway, and may be sorted for their last.
+    steps = plan(db, STATEMENTS[name], within=not name.startswith("due"))
+
+    assert [step for step in steps if "TEMP B-TREE" in step] == []
 
 
 def test_the_newest_hold_is_one_step_from_the_end(db: apsw.Connection) -> None:

@@ -117,7 +117,8 @@ class MysqlSession:
         if not rows:
             return []
         if isinstance(sql, BatchUpdate):
-            return self._update(sql, rows, args)
+            self._update(sql, rows, args)
+            return []
         if isinstance(sql, BatchDelete):
             return self._delete(sql, [row[0] for row in rows])
         if sql.startswith("INSERT"):
@@ -130,19 +131,16 @@ class MysqlSession:
     def has_table(self, name: str) -> bool:
         return self.row(HAS_TABLE, (name,)) is not None
 
-    def _update(self, sql: BatchUpdate, rows: Sequence[Sequence[Cell]], args: Sequence[Cell]) -> list[Row]:
+    def _update(self, sql: BatchUpdate, rows: Sequence[Sequence[Cell]], args: Sequence[Cell]) -> None:
         # The table of a document has no index, and must be the one that is walked through.
         table = f"{sql.table} FORCE INDEX FOR JOIN ({INDEXES[sql.table]})"
         matched = f"{self._table(rows, sql.columns)} AS {sql.name} STRAIGHT_JOIN {table} ON {sql.where}"
-        won = self.rows(ManyRows(sql.returning, matched)) if sql.returning else []
-        if won or not sql.returning:
-            given = iter(args)
-            sets = ", ".join(
-                f"{sql.table}.{column} = {self._literal(next(given)) if value == '?' else value}"
-                for column, value in sql.sets.items()
-            )
-            self.rows(f"UPDATE {matched} SET {sets}")
-        return won
+        given = iter(args)
+        sets = ", ".join(
+            f"{sql.table}.{column} = {self._literal(next(given)) if value == '?' else value}"
+            for column, value in sql.sets.items()
+        )
+        self.rows(f"UPDATE {matched} SET {sets}")
 
     def _delete(self, sql: BatchDelete, keys: Sequence[Cell]) -> list[Row]:
         among = self._among(f"{sql.table} WHERE {sql.where} AND {sql.key} IN {{keys}}", keys)

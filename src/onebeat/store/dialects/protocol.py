@@ -25,6 +25,7 @@ class BatchUpdate(str):
     """An UPDATE of many rows, compared and set; rows are locked by ``lock`` or ``free`` before.
 
     ``rows`` says what travels, e.g. ``d (id, version)``; ``sets`` are the columns and their new values.
+    ``returning`` is for where nobody writes beside it: elsewhere the rows are held, and have been read.
     """
 
     def __new__(cls, table: str, rows: str, sets: Mapping[str, str], where: str, returning: str = "") -> Self:
