@@ -52,6 +52,14 @@ class Ledger:
         query = "SELECT pid FROM onebeat_nodes WHERE alive_until > ? AND NOT stopping"
         return {pid for (pid,) in self._rows(query, [_now()])}
 
+    def has_run(self, pid: int) -> bool:
+        """Return whether a node has begun a run."""
+        query = (
+            "SELECT 1 FROM onebeat_runs r JOIN onebeat_nodes n ON n.id = r.holder "
+            "WHERE n.pid = ? AND r.started_at IS NOT NULL LIMIT 1"
+        )
+        return bool(self._rows(query, [pid]))
+
     def running(self) -> dict[int, dict[str, int]]:
         """Return by process id the long runs that are in the middle of their bodies, with their tokens."""
         least, most = CAUGHT

@@ -206,6 +206,7 @@ class Story:
     def _join(self) -> None:
         node = self._new_node()
         self._await("the new node", lambda: node.pid in self._ledger.alive())
+        self._await("a run on the new node", lambda: self._ledger.has_run(node.pid))
         self._teller.say(
             f"{node.name} (pid {node.pid}) joins, declares the same, and changes nothing that is there"
         )
