@@ -18,7 +18,7 @@ from bench.stores import KINDS, opened
 
 STORELESS = ("triggers",)
 BENCHES = ("fires", "lateness", "change", "kills", "scale", "idle")
-OPTIONAL = ("peers", "purge")  # run when named
+OPTIONAL = ("peers", "purge", "one_offs")  # run when named
 
 
 def main() -> int:

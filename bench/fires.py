@@ -110,20 +110,33 @@ def fire(store: Store, now: datetime) -> int:
 
 def live(store: Store, now: datetime) -> int:
     """Settle, claim, start and finish all that is due; return how many were finished."""
-    verdict = Done(state=RunState.SUCCEEDED)
-    until = store.now() + LEASE
-    wish = Claim(holder="bench", queues=("default",), targets=(TARGET.key,), limit=BATCH, until=until)
     finished = 0
     while rows := store.due(now, BATCH).rows:
         store.settle(now, [settle(row, now) for row in rows])
-        claimed = [each.run for each in store.claim(wish)]
-        store.advance([Start(run_id=run.id, token=run.token) for run in claimed])
-        ends = [
-            Finish(run_id=run.id, token=run.token, outcome=Outcome.SUCCEEDED, verdict=verdict)
-            for run in claimed
-        ]
-        finished += sum(answer.answer == "accepted" for answer in store.advance(ends))
+        finished += _ended(store, store.now() + LEASE)
     return finished
+
+
+def end(store: Store) -> int:
+    """Claim, start and finish all that is ready; return how many were finished."""
+    until, finished = store.now() + LEASE, 0
+    while ended := _ended(store, until):
+        finished += ended
+    return finished
+
+
+def _ended(store: Store, until: datetime) -> int:
+    """Claim, start and finish a batch."""
+    wish = Claim(holder="bench", queues=("default",), targets=(TARGET.key,), limit=BATCH, until=until)
+    claimed = [each.run for each in store.claim(wish)]
+    if not claimed:
+        return 0
+    store.advance([Start(run_id=run.id, token=run.token) for run in claimed])
+    verdict = Done(state=RunState.SUCCEEDED)
+    ends = [
+        Finish(run_id=run.id, token=run.token, outcome=Outcome.SUCCEEDED, verdict=verdict) for run in claimed
+    ]
+    return sum(answer.answer == "accepted" for answer in store.advance(ends))
 
 
 def _ready(floor: Floor, seconds: Iterable[datetime]) -> Iterator[Fire]:
