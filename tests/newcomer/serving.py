@@ -44,8 +44,11 @@ def example(folder: Path, name: str, **more: str) -> subprocess.CompletedProcess
 
 
 @contextmanager
-def serving(folder: Path, command: Sequence[str], **more: str) -> Iterator[Onebeat]:
-    """Run a program that serves; give an app on its ledger. At the end SIGTERM must end it, in order."""
+def serving(folder: Path, command: Sequence[str], *, status: int = 0, **more: str) -> Iterator[Onebeat]:
+    """Run a program that serves; give an app on its ledger. At the end SIGTERM must end it, in order.
+
+    ``status``: what it ends with; a server that is somebody else's may tell the signal on.
+    """
     with (folder / "serve.log").open("ab") as log:
         program = subprocess.Popen(
             command, cwd=folder, env=environment(folder, **more), stdout=log, stderr=log
@@ -55,7 +58,7 @@ def serving(folder: Path, command: Sequence[str], **more: str) -> Iterator[Onebe
             wait_for(beat, lambda: beat.nodes.list(alive=True), lambda: said(folder))
             yield beat
         program.send_signal(signal.SIGTERM)
-        assert program.wait(PATIENCE.seconds) == 0, said(folder)
+        assert program.wait(PATIENCE.seconds) == status, said(folder)
     finally:
         program.kill()
         program.wait()

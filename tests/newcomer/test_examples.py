@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import signal
 import sqlite3
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
-from tests.newcomer.serving import EXAMPLES, example, ran, serving, wait_for
+from tests.newcomer.serving import EXAMPLES, PATIENCE, example, ran, said, serving, wait_for
 
 from onebeat import Onebeat, Run, RunState
 
@@ -169,3 +172,28 @@ def test_inside_a_host_starts_serves_and_ends(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "refreshed for" in done.stdout
+
+
+@pytest.mark.slow
+def test_fastapi_app_closes_what_is_not_paid_and_leaves_alone_what_is(tmp_path: Path) -> None:
+    words = ["-m", "uvicorn", "fastapi_app:app", "--port", "0", "--app-dir", str(EXAMPLES)]
+    with serving(tmp_path, [sys.executable, *words], status=-signal.SIGTERM) as beat:
+        (address,) = wait_for(beat, lambda: re.findall(r"running on (http://[\d.:]+)", said(tmp_path)))
+
+        assert asked(f"{address}/orders/1?within=0.1", "POST")["closes_at"]
+        assert asked(f"{address}/orders/2", "POST") == asked(f"{address}/orders/2", "POST")
+        assert asked(f"{address}/orders/2/deadline", "DELETE") == {"paid": True}
+        wait_for(beat, lambda: runs_of(beat, "close-order-1", RunState.SUCCEEDED))
+
+        assert asked(f"{address}/orders/1") == {"open": False}
+        assert asked(f"{address}/orders/2") == {"open": True}
+        node = beat.nodes.list(alive=True)[0].id
+        assert [row.name for row in beat.schedules.list()] == ["close-order-1"]
+    with Onebeat(f"sqlite:///{tmp_path / 'onebeat.db'}") as beat:
+        assert beat.nodes.list(alive=True) == [], f"{node} said goodbye"
+
+
+def asked(url: str, method: str = "GET") -> Any:
+    """Ask a server of ours, and return what it answers."""
+    with urlopen(Request(url, method=method), timeout=PATIENCE.seconds) as answer:
+        return json.load(answer)
