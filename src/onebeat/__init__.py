@@ -2,7 +2,7 @@
 
 from onebeat._version import __version__
 from onebeat.app import Onebeat
-from onebeat.core.definition import call, days, hours, minutes, seconds
+from onebeat.core.definition import days, hours, minutes, seconds
 from onebeat.core.errors import (
     Conflict,
     InvalidInput,
@@ -16,6 +16,7 @@ from onebeat.core.errors import (
     TargetNotFound,
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
+from onebeat.core.targets import call, http, shell
 from onebeat.core.triggers import cron, interval, once
 from onebeat.engine.current import CurrentRun, current
 
@@ -46,8 +47,10 @@ __all__ = [
     "current",
     "days",
     "hours",
+    "http",
     "interval",
     "minutes",
     "once",
     "seconds",
+    "shell",
 ]

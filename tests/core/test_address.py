@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onebeat.core.definition import address_of
+from onebeat.core.targets import address_of
 
 
 def defined_in(**names: Any) -> Callable[[], None]:

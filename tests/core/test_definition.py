@@ -13,10 +13,8 @@ from onebeat.core.definition import (
     BOUNDS,
     Options,
     PolicyOptions,
-    call,
     checked_definition,
     checked_key,
-    checked_target,
     days,
     define,
     hours,
@@ -28,6 +26,7 @@ from onebeat.core.definition import (
 )
 from onebeat.core.errors import InvalidInput, InvalidTrigger, LimitExceeded
 from onebeat.core.model import CatchUp, Definition, Overlap, Policy, Target, TriggerSpec
+from onebeat.core.targets import call, checked_target
 from onebeat.core.triggers import cron, interval, once
 
 POLICY = {field.name: field for field in msgspec.structs.fields(Policy)}
@@ -212,7 +211,7 @@ def test_an_address_that_names_no_function_is_refused(address: str) -> None:
 
 
 def test_a_target_of_another_kind_only_needs_an_address() -> None:
-    assert checked_target(Target(kind="http", address="https://example.org/hook?x=1"))
+    assert checked_target(Target(kind="k8s_job", address="nightly/backup:2"))
     with pytest.raises(InvalidInput, match="kind of target"):
         checked_target(Target(kind="HTTP!", address="x"))
 

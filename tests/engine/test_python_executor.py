@@ -14,11 +14,11 @@ import pytest
 from tests.engine import bodies
 from tests.engine.lab import START, seconds
 
-from onebeat.core.definition import address_of
 from onebeat.core.errors import InvalidInput, TargetNotFound
 from onebeat.core.messages import Claimed, Report
 from onebeat.core.model import Definition, Fold, Outcome, Policy, Run, RunState, Target, TriggerSpec
 from onebeat.core.ports import Executor
+from onebeat.core.targets import address_of
 from onebeat.core.triggers.interval import interval
 from onebeat.engine.current import LINES_WAITING_MAX, RunLogHandler, current
 from onebeat.engine.executors.python import ERROR_CHARS_MAX, InlineExecutor, PythonExecutor

@@ -207,6 +207,15 @@ def test_a_word_that_is_no_command_is_told_with_the_nearest(terminal: Terminal) 
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--call", CLOSE, "--args", "{}"), 2, "a list"),
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--call", CLOSE, "--args", "[1"), 2, "no JSON"),
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--call", CLOSE, "--grace", "soon"), 2, "duration"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--call", CLOSE), 2, "only one"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--method", "GET"), 2, "with --http"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--args", "[1]"), 2, "with --call"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "echo 'a"), 2, "split into words"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", ""), 2, "no command"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "env", "--env", "A"), 2, "NAME=VALUE"),
+        (("schedule", "add", "a", "--every", "5m", "--http", "example.org"), 2, "https://"),
+        (("schedule", "add", "a", "--every", "5m", "--http", "http://a", "--header", "A"), 2, "NAME: VALUE"),
+        (("schedule", "add", "a", "--every", "5m", "--http", "http://a", "--ok", "fine"), 2, "no status"),
         (("schedule", "add", "a", "--trigger", '{"kind":"x"}', "--call", CLOSE), 2, "[invalid_trigger]"),
         (("schedule", "add", "a", "--trigger", '{"sort":"x"}', "--call", CLOSE), 2, "[invalid_input]"),
         (("schedule", "edit", "a"), 2, "nothing of a would change"),
@@ -273,6 +282,40 @@ def test_the_program_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # --- schedules ------------------------------------------------------------------------------------------
+
+
+def test_a_command_is_scheduled_and_becomes_a_request(terminal: Terminal) -> None:
+    words = ("--shell", "tar -cf 'a b.tar' .", "--env", "TOKEN=env:TOKEN", "--env", "A=1=2", "--cwd", "/srv")
+    added = terminal.read("schedule", "add", "a", "--every", "5m", *words, "--queue", "mail")
+
+    target = added["schedule"]["definition"]["target"]
+    assert (target["address"], target["args"]) == ("tar", ["-cf", "a b.tar", "."])
+    assert target["kwargs"] == {"env": {"TOKEN": "env:TOKEN", "A": "1=2"}, "cwd": "/srv"}
+
+    words = (
+        "--http",
+        "https://example.org/hook",
+        "--method",
+        "PUT",
+        "--body-json",
+        "[1]",
+        "--header",
+        "A: b:c",
+    )
+    edited = terminal.read(
+        "schedule", "edit", "a", *words, "--ok", "204", "--ok", "3xx", "--retry-status", "503"
+    )
+
+    target = edited["schedule"]["definition"]["target"]
+    assert (target["kind"], target["address"], target["args"]) == ("http", "https://example.org", ["/hook"])
+    assert target["queue"] == "mail"
+    assert target["kwargs"] == {
+        "method": "PUT",
+        "json": [1],
+        "headers": {"A": "b:c"},
+        "ok": [204, "3xx"],
+        "retry_statuses": [503],
+    }
 
 
 def test_a_schedule_is_added_shown_edited_and_deleted(terminal: Terminal) -> None:

@@ -25,10 +25,12 @@ from onebeat import (
     current,
     days,
     hours,
+    http,
     interval,
     minutes,
     once,
     seconds,
+    shell,
 )
 from onebeat.app.schedules import Shown
 
@@ -102,6 +104,9 @@ assert_type(beat.serve(), bool)
 assert_type(current(), CurrentRun | None)
 assert_type(cron("0 9 * * *") & interval(hours=1) - once(datetime.now(UTC)), TriggerSpec)
 assert_type(call(send_daily_report), Target)
+assert_type(shell(["pg_dump", "shop"], env={"PGPASSWORD": "env:PGPASSWORD"}, cwd="/srv", input=""), Target)
+assert_type(http("https://example.org/hook", json={"a": 1}, ok=["2xx", 404], retry_statuses=503), Target)
+shell(["kill", 9])  # type: ignore[list-item]  # words are texts
 
 with beat as same:
     assert_type(same, Onebeat)

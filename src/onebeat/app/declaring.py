@@ -9,12 +9,13 @@ from msgspec.structs import replace
 from onebeat.app.desk import TRIES_MAX, Desk
 from onebeat.app.targets import Targets
 from onebeat.core import edits
-from onebeat.core.definition import address_of, call, checked_definition, define
+from onebeat.core.definition import checked_definition, define
 from onebeat.core.edits import Author, Declared
 from onebeat.core.errors import Conflict, InvalidInput
 from onebeat.core.messages import Answer, Edit, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Schedule, Target, TriggerSpec, checked_name
 from onebeat.core.reconcile import Mode, Step, Verb, reconcile
+from onebeat.core.targets import address_of, call
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 BATCH_MAX = 500

@@ -11,11 +11,12 @@ from onebeat.app.desk import TRIES_MAX, Desk, Written
 from onebeat.app.targets import Targets
 from onebeat.core import acts, edits
 from onebeat.core.acts import Decide, DecidePresent, IfExists, change, creation
-from onebeat.core.definition import Options, address_of, checked_definition, define, policy_of, read_trigger
+from onebeat.core.definition import Options, checked_definition, define, policy_of, read_trigger
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, InvalidInput
 from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
+from onebeat.core.targets import address_of
 from onebeat.core.triggers import build
 
 # Named, because within the class `list` is one of its methods.

@@ -8,7 +8,7 @@ import click
 from onebeat.app.desk import Written
 from onebeat.app.schedules import Shown
 from onebeat.cli.session import Session, common, given
-from onebeat.cli.wanted import call_of, how, options_of, target_of, trigger_of, what, when
+from onebeat.cli.wanted import how, options_of, target_of, trigger_of, what, when
 from onebeat.cli.words import at, document, pairs, sure, table, trigger_words, warn
 from onebeat.core.codec import to_data
 from onebeat.core.errors import InvalidInput
@@ -90,14 +90,16 @@ def add(
     Example: onebeat schedule add report --cron "0 9 * * *" --call shop.reports:send --grace 10m
     """
     trigger = trigger_of(session, said)
-    called, args, kwargs = target_of(said)
-    if trigger is None or called is None:
-        missing = "--cron, --every, --at, --in or --trigger" if trigger is None else "--call"
+    target = target_of(said).new()
+    if trigger is None or target is None:
+        missing = (
+            "--cron, --every, --at, --in or --trigger" if trigger is None else "--call, --shell or --http"
+        )
         raise InvalidInput(f"{name} needs {missing}; see onebeat schedule add --help")
     written = session.beat.schedules.put(
         name,
         trigger,
-        call_of(called, args, kwargs),
+        target,
         if_exists=if_exists,
         paused=paused,
         run_now=run_now,
@@ -123,13 +125,13 @@ def edit(session: Session, /, name: str, reason: str, expected_version: int | No
     Example: onebeat schedule edit report --cron "30 8 * * *" --grace none
     """
     trigger = trigger_of(session, said)
-    called, args, kwargs = target_of(said)
+    aim = target_of(said)
     written = session.beat.schedules.edit(
         name,
         trigger=trigger,
-        target=called,
-        args=args,
-        kwargs=kwargs,
+        target=aim.target,
+        args=aim.args,
+        kwargs=aim.kwargs,
         reason=reason,
         expected_version=expected_version,
         **_options(said),

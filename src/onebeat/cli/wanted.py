@@ -1,9 +1,10 @@
 """What can be said of a schedule on the command line: a when, a what, and every policy."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -75,6 +76,31 @@ def what(command: Command) -> Command:
             click.option("--call", "called", metavar="MODULE:NAME", help="The Python function to call."),
             click.option("--args", "args", metavar="JSON", help="Its arguments, a JSON list."),
             click.option("--kwargs", "kwargs", metavar="JSON", help="Its keyword arguments, a JSON object."),
+            click.option(
+                "--shell", metavar="COMMAND", help="A command: split into words as a shell does, run by none."
+            ),
+            click.option(
+                "--env", multiple=True, metavar="NAME=VALUE", help="With --shell: a variable; repeatable."
+            ),
+            click.option("--cwd", metavar="PATH", help="With --shell: the folder to run it in."),
+            click.option("--input", metavar="TEXT", help="With --shell: what it reads."),
+            click.option("--http", metavar="URL", help="The URL to send a request to."),
+            click.option("--method", metavar="METHOD", help="With --http: POST, or another one."),
+            click.option("--body", metavar="TEXT", help="With --http: what to send."),
+            click.option("--body-json", metavar="JSON", help="With --http: what to send, as JSON."),
+            click.option(
+                "--header", multiple=True, metavar="'NAME: VALUE'", help="With --http: a header; repeatable."
+            ),
+            click.option(
+                "--ok", multiple=True, metavar="STATUS", help="With --http: a status of success; repeatable."
+            ),
+            click.option(
+                "--retry-status",
+                multiple=True,
+                metavar="STATUS",
+                help="With --http: a status to try again after; repeatable.",
+            ),
+            click.option("--redirects", type=int, metavar="N", help="With --http: how many to follow."),
             click.option("--queue", metavar="NAME", help="The queue that its runs wait in."),
             click.option("--title", metavar="TEXT", help="What it is called where people read."),
             click.option("--tag", "tags", multiple=True, metavar="TAG", help="Find it by this; repeatable."),
@@ -147,14 +173,83 @@ def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
             return from_data(read_json(text, "--trigger", dict), TriggerSpec)
 
 
-def target_of(said: dict[str, Any]) -> tuple[str | None, list[Json] | None, dict[str, Json] | None]:
-    """Take the words of ``what`` out of what was said; return the function and its arguments."""
-    called, args, kwargs = said.pop("called"), said.pop("args"), said.pop("kwargs")
-    return (
-        called,
+OF_CALL = ("args", "kwargs")
+OF_SHELL = ("env", "cwd", "input")
+OF_HTTP = ("method", "body", "body_json", "header", "ok", "retry_status", "redirects")
+
+
+class Aim(NamedTuple):
+    """What shall run, as far as it was said: a target, or the address of a function and its arguments."""
+
+    target: Target | str | None
+    args: list[Json] | None = None
+    kwargs: dict[str, Json] | None = None
+
+    def new(self) -> Target | None:
+        """Return the target of a schedule that is not there yet; None where none was said."""
+        if not isinstance(self.target, str):
+            return self.target
+        from onebeat.core.targets import call
+
+        return call(self.target, *(self.args or ()), **(self.kwargs or {}))
+
+
+def target_of(said: dict[str, Any]) -> Aim:
+    """Take the words of ``what`` out of what was said."""
+    ways = {"call": said.pop("called"), "shell": said.pop("shell"), "http": said.pop("http")}
+    words = {"call": _words(said, OF_CALL), "shell": _words(said, OF_SHELL), "http": _words(said, OF_HTTP)}
+    chosen = [way for way, value in ways.items() if value is not None]
+    if len(chosen) > 1:
+        raise InvalidInput("only one of --call, --shell and --http can say what runs")
+    for way, given in words.items():
+        # Arguments alone are an edit's: they are those of the function that the schedule calls.
+        if given and chosen != [way] and not (way == "call" and not chosen):
+            raise InvalidInput(f"--{next(iter(given)).replace('_', '-')} goes with --{way}")
+    if ways["shell"] is not None:
+        return Aim(_command(ways["shell"], words["shell"]))
+    if ways["http"] is not None:
+        return Aim(_request(ways["http"], words["http"]))
+    args, kwargs = words["call"].get("args"), words["call"].get("kwargs")
+    return Aim(
+        ways["call"],
         None if args is None else read_json(args, "--args", list),
         None if kwargs is None else read_json(kwargs, "--kwargs", dict),
     )
+
+
+def _words(said: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    taken = {name: said.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None and value != ()}
+
+
+def _command(text: str, words: dict[str, Any]) -> Target:
+    from onebeat.core.targets import shell
+
+    try:
+        argv = shlex.split(text)
+    except ValueError as error:
+        raise InvalidInput(f"--shell {shown(text)} cannot be split into words: {error}") from None
+    env = dict(_halves(pair, "=", "--env", "NAME=VALUE") for pair in words.pop("env", ()))
+    return shell(argv, env=env or None, **words)
+
+
+def _request(url: str, words: dict[str, Any]) -> Target:
+    from onebeat.core.targets import http
+
+    headers = dict(_halves(pair, ":", "--header", "'NAME: VALUE'") for pair in words.pop("header", ()))
+    for option, name in (("ok", "ok"), ("retry_status", "retry_statuses")):
+        if option in words:
+            words[name] = [int(text) if text.isdecimal() else text for text in words.pop(option)]
+    if (text := words.pop("body_json", None)) is not None:
+        words["json"] = read_json(text, "--body-json")
+    return http(url, headers=headers or None, **words)
+
+
+def _halves(pair: str, sign: str, option: str, form: str) -> tuple[str, str]:
+    name, found, value = pair.partition(sign)
+    if not found:  # it is not shown: it may be a secret
+        raise InvalidInput(f"{option} takes {form}, and what was given has no {sign!r}")
+    return name.strip(), value.strip() if sign == ":" else value
 
 
 def options_of(said: dict[str, Any]) -> dict[str, Any]:
@@ -170,8 +265,8 @@ def _is_span(name: str) -> bool:
     return isinstance(BOUNDS[name].least, timedelta)
 
 
-def read_json(text: str, option: str, kind: type) -> Any:
-    """Return a JSON value of one kind that a person typed."""
+def read_json(text: str, option: str, kind: type = object) -> Any:
+    """Return a JSON value that a person typed, of one kind."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -180,10 +275,3 @@ def read_json(text: str, option: str, kind: type) -> Any:
         wanted = "a list such as '[1, \"two\"]'" if kind is list else "an object such as '{\"days\": 3}'"
         raise InvalidInput(f"{option} {shown(text)} is not {wanted}")
     return value
-
-
-def call_of(called: str, args: Sequence[Json] | None, kwargs: dict[str, Json] | None) -> Target:
-    """Return the target of a Python function."""
-    from onebeat.core.definition import call
-
-    return call(called, *(args or ()), **(kwargs or {}))

@@ -5,20 +5,17 @@
 not known here: that is for a process that has it.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
-from onebeat.core.codec import ARGUMENTS_BYTES_MAX, DOCUMENT_BYTES_MAX, to_text
+from onebeat.core.codec import DOCUMENT_BYTES_MAX, to_text
 from onebeat.core.errors import InvalidInput, LimitExceeded, near_miss, shown
 from onebeat.core.model import (
-    NAME,
     CatchUp,
     Definition,
     Json,
@@ -30,6 +27,7 @@ from onebeat.core.model import (
     as_json,
 )
 from onebeat.core.ports import Sharing, Store
+from onebeat.core.targets import call, checked_target
 from onebeat.core.triggers import build, cron, with_zone
 
 CENTURY = timedelta(days=36_525)
@@ -37,9 +35,7 @@ TITLE_CHARS_MAX = 200
 TAGS_MAX = 20
 TAG = re.compile(r"[^\s,\x00-\x1f\x7f]{1,50}")
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-ADDRESS_CHARS_MAX = 500
 RETRY_ON_MAX = 50
-PYTHON_ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.([^\W\d]\w*|<locals>))*")
 
 Seconds = timedelta | float
 """A duration as people write it: a timedelta, or a number of seconds."""
@@ -137,49 +133,6 @@ def days(count: float) -> timedelta:
 
 
 # --- building -------------------------------------------------------------------------------------------
-
-
-def call(function: str | Callable[..., Any], *args: Json, **kwargs: Json) -> Target:
-    """Return the target that calls a Python function with these arguments, which must be JSON.
-
-    ``function`` is the function itself, or its address ``module:name``.
-    """
-    address = address_of(function)
-    given = {"args": args, "kwargs": kwargs}
-    # Through JSON and back: a tuple is a list from now on, as it will be when it comes out of a store.
-    plain = json.loads(_argument_text(given, address))
-    return checked_target(
-        Target(kind="python", address=address, args=tuple(plain["args"]), kwargs=plain["kwargs"])
-    )
-
-
-def address_of(function: str | Callable[..., Any]) -> str:
-    """Return ``module:qualname``. Raises InvalidInput for what has no name: no process could find it.
-
-    A function inside another is found where the outer one has run and declared it, and nowhere else.
-    """
-    if isinstance(function, str):
-        return function
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not module or not name or "<lambda>" in name:
-        raise InvalidInput(
-            f"{shown(function)} has no name to find it by; pass a function that is defined in a module with "
-            "def, or its address 'module:name'; its arguments go beside it: call(function, 1, two=2)"
-        )
-    return f"{_imported_as(function) if module == '__main__' else module}:{name}"
-
-
-def _imported_as(function: Callable[..., Any]) -> str:
-    """Return the name by which other processes import the module that this one was started with.
-
-    `python shop/beats.py` and `onebeat --app beats:beat serve` declare the same functions, and must give them
-    one address: else each would declare what the other cannot run.
-    """
-    names = getattr(function, "__globals__", {})
-    if (spec := names.get("__spec__")) is not None:  # python -m shop.beats
-        return str(spec.name)
-    stem = PurePath(names.get("__file__") or "").stem
-    return stem if stem.isidentifier() else "__main__"
 
 
 def define(
@@ -321,45 +274,6 @@ def checked_sharing(policy: Policy, store: Store, *, lease: timedelta, place: st
             f"third of the lease, and timeout is {_told(policy.timeout)}: while the body has the "
             "transaction, nobody else can write, not even to renew its lease"
         )
-
-
-def checked_target(target: Target) -> Target:
-    """Return the target unchanged, or raise InvalidInput. Whether it can be run is not asked here."""
-    if not NAME.fullmatch(target.kind):
-        raise InvalidInput(f"{shown(target.kind)} is no kind of target; 'python' is one")
-    if not NAME.fullmatch(target.queue):
-        raise InvalidInput(
-            f"{shown(target.queue)} is no queue name: 1 to 100 of a-z, 0-9, '.', '_', '-', beginning with a "
-            "letter or digit"
-        )
-    if not 0 < len(target.address) <= ADDRESS_CHARS_MAX or not target.address.isprintable():
-        raise InvalidInput(
-            f"the target address {shown(target.address)} is not 1 to {ADDRESS_CHARS_MAX} printable characters"
-        )
-    if target.kind == "python" and not PYTHON_ADDRESS.fullmatch(target.address):
-        raise InvalidInput(
-            f"{shown(target.address)} names no Python function; write 'package.module:function'"
-        )
-    _argument_text({"args": target.args, "kwargs": target.kwargs}, target.address)
-    return target
-
-
-def _argument_text(given: Mapping[str, Any], address: str) -> str:
-    """Return arguments as JSON. Strictly: a set or a date must not reach the function as something else."""
-    try:
-        text = json.dumps(given, allow_nan=False)
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(
-            f"{address} is called with {shown(given)}, which is not JSON: {error}; pass plain numbers, "
-            "texts, lists and mappings, e.g. a date as its text"
-        ) from error
-    if size > ARGUMENTS_BYTES_MAX:
-        raise LimitExceeded(
-            f"what {address} is called with takes {size:,} bytes of JSON, more than the limit of "
-            f"{ARGUMENTS_BYTES_MAX:,}; keep large data elsewhere and pass a reference to it"
-        )
-    return text
 
 
 def checked_key(key: str) -> str:

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from onebeat.core.codec import RESULT_BYTES_MAX, checked_json
-from onebeat.core.definition import address_of
 from onebeat.core.errors import InvalidInput, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed, Note, Report
 from onebeat.core.model import Json, Outcome, Target
 from onebeat.core.ports import Clock, Sharing
+from onebeat.core.targets import address_of
 from onebeat.engine.attempt import LAPSED
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun, running, storable
