@@ -17,7 +17,7 @@ from onebeat.core.errors import (
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
 from onebeat.core.targets import call, http, shell
-from onebeat.core.triggers import cron, interval, once
+from onebeat.core.triggers import cron, interval, on_request, once
 from onebeat.engine.current import CurrentRun, current
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "http",
     "interval",
     "minutes",
+    "on_request",
     "once",
     "seconds",
     "shell",

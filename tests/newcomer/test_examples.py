@@ -167,6 +167,16 @@ def test_watch_failures_writes_to_the_pager(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_on_failure_asks_once_for_each_failure(tmp_path: Path) -> None:
+    with serving(tmp_path, command("on_failure.py")) as beat:
+        repaired = wait_for(beat, lambda: runs_of(beat, "repair-prices", RunState.SUCCEEDED))[0]
+        (asked_for,) = [each for each in beat.runs.show(repaired.id).events if each.kind == "run.requested"]
+
+        assert re.match(r"import-prices@[\w.]+: attempt 1 of 1 failed", asked_for.reason)
+        assert repaired.result == f"repaired, asked for as {repaired.id}"
+
+
+@pytest.mark.slow
 def test_inside_a_host_starts_serves_and_ends(tmp_path: Path) -> None:
     done = example(tmp_path, "inside_a_host.py")
 

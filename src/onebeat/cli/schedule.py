@@ -290,6 +290,8 @@ def state(row: Schedule) -> str:
         return "quarantined"
     if row.paused is not None:
         return "paused"
+    if row.definition.trigger.kind == "on_request":
+        return "on request"
     return "active" if row.next_at is not None else "ended"
 
 

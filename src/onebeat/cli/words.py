@@ -87,6 +87,8 @@ def trigger_words(spec: TriggerSpec | Json) -> str:
             return f"every {span(timedelta(seconds=fields['period_s']))}"
         case "once":
             return f"once at {fields['at']}" if "at" in fields else f"once in {fields['in_s']} s"
+        case "on_request":
+            return "when asked for"
         case "union" | "intersection":
             return "(" + SIGNS[kind].join(trigger_words(part) for part in fields["of"]) + ")"
         case "except":

@@ -56,6 +56,8 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
         case "once" if "at" in fields:
             at = datetime.fromisoformat(fields["at"])
             return {at} if after < at <= until else set()
+        case "on_request":
+            return set()
         case "union":
             return set().union(*(part(each) for each in fields["of"]))
         case "intersection":

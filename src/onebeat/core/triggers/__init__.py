@@ -7,6 +7,7 @@ kinds of the house. May import messages, model and errors, and nothing above the
 from onebeat.core.triggers import combine as combine  # registers union, intersection, except and between
 from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
+from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Kind, anchored, build, kind, with_zone
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
@@ -19,6 +20,7 @@ __all__ = [
     "cron",
     "interval",
     "kind",
+    "on_request",
     "once",
     "tz_version",
     "with_zone",
