@@ -80,7 +80,7 @@ EVERY = commands(cli)
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in EVERY} == {
         *("serve", "apply", "diff", "export", "hold", "release", "why", "preview", "audit"),
-        *("doctor", "migrate", "demo", "node list", "node ready", "inbox"),
+        *("doctor", "migrate", "demo", "node list", "node ready", "inbox", "backfill"),
         *(f"run {verb}" for verb in ("list", "show", "logs", "cancel", "retry")),
         *(f"schedule {verb}" for verb in ("list", "show", "add", "edit", "pause", "resume", "delete", "run")),
         "schedule skip-next",
@@ -472,28 +472,60 @@ def test_runs_are_listed_shown_and_their_logs_printed(terminal: Terminal) -> Non
     assert terminal.said == "It logged nothing.\n"
 
 
-def test_a_run_is_asked_for_and_backfilled(terminal: Terminal) -> None:
+def test_a_run_is_asked_for(terminal: Terminal) -> None:
     terminal("schedule", "add", "a", "--every", "1h", "--anchor", "2026-11-21T00:00", "--call", CLOSE)
 
     (asked,) = terminal.read("schedule", "run", "a", "--key", "k", "--reason", "now")["runs"]
     assert asked["id"] == "a!k"
     assert terminal("schedule", "run", "a") == 5
     assert "[refused]" in terminal.complained
-    filled = terminal.read(
-        "schedule", "run", "a", "--since", "2026-11-21T08:00", "--until", "2026-11-21T10:00"
-    )
-    assert [run["occurrence_at"] for run in filled["runs"]] == [
-        "2026-11-21T08:00:00Z",
-        "2026-11-21T09:00:00Z",
-    ]
     (standing,) = terminal.read("schedule", "run", "a", "--at", "2026-11-21T07:00", "--forced")["runs"]
     assert standing["occurrence_at"] == "2026-11-21T07:00:00Z"
+
+
+def test_a_backfill_is_planned_first_and_done_when_told(terminal: Terminal) -> None:
+    terminal("schedule", "add", "a", "--every", "1h", "--anchor", "2026-11-21T00:00", "--call", CLOSE)
+    words = ("backfill", "a", "--since", "2026-11-21T08:00", "--until", "now", "--rate", "3600/h")
+
+    answer = terminal.read(*words)
+    assert answer["made"] is None
+    assert answer["plan"]["missing"] == 4
+    assert answer["plan"]["takes_s"] == 3
+    assert terminal(*words) == 0
+    assert "to be made   4" in terminal.said
+    assert "takes        at least 3s" in terminal.said
+    assert "--apply does it" in terminal.said
+    assert "note: while runs of the backfill are unfinished" in terminal.complained
+    assert terminal.read("run", "list")["runs"] == []
+
+    assert terminal("backfill", "a", "--since", "2026-11-21T08:00", "--reverse", "--apply") == 0
+    assert terminal.said == "4 runs asked for.\n"
+    assert "to be made   4" in terminal.complained
+    assert terminal.read(*words[:-2], "--apply")["made"] == 0
+    assert terminal(*words) == 0
+    assert "There is nothing to do." in terminal.said
+
+
+def test_a_backfill_that_is_interrupted_says_how_far_it_was(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchored = ("--every", "1s", "--anchor", "2026-11-21T00:00")
+    terminal("schedule", "add", "a", *anchored, "--call", CLOSE, "--overlap", "allow")
+
+    def interrupt(*words: object, progress: Callable[[int], None], **rest: object) -> int:
+        progress(500)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal.beat.runs, "backfill", interrupt)
+
+    assert terminal("backfill", "a", "--since", "now-10m", "--apply") == 130
+    assert "500 of 600 were asked for" in terminal.complained
 
 
 def test_runs_are_cancelled_by_id_and_in_bulk(terminal: Terminal) -> None:
     words = ("schedule", "add", "a", "--every", "1h", "--anchor", "2026-11-21T00:00", "--call", CLOSE)
     terminal(*words, "--overlap", "allow", "--tag", "x")
-    terminal("schedule", "run", "a", "--since", "2026-11-21T00:00")
+    terminal("backfill", "a", "--since", "2026-11-21T00:00", "--apply")
     assert terminal("run", "cancel", "a!backfill-20261121T030000Z") == 0
     assert terminal.said == "a!backfill-20261121T030000Z: cancelled\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.surfaces.stage import HOUR, MINUTE, Town, at, close, fail, report
 
-from onebeat import InvalidInput, LimitExceeded, NotFound, Refused, Run, RunState, interval, seconds
+from onebeat import InvalidInput, NotFound, Refused, Run, RunState, interval, seconds
 from onebeat.testing.virtual import VirtualOnebeat
 
 HOURLY = interval(hours=1)
@@ -106,48 +106,6 @@ def test_a_paused_schedule_can_still_be_run_by_hand(town: Town) -> None:
     assert app.runs.request("a").state is RunState.READY
 
 
-# --- backfill -------------------------------------------------------------------------------------------
-
-
-def test_a_backfill_asks_for_each_past_occurrence_once(town: Town) -> None:
-    app = town.app()
-    app.schedules.put("a", interval(hours=1, anchor=at(0)), close, overlap="allow")
-
-    runs = app.runs.backfill("a", at(3), at(7))
-    assert [run.occurrence_at for run in runs] == [at(3), at(4), at(5), at(6)]
-    assert app.runs.backfill("a", at(3), at(7)) == runs
-    assert len(app.runs.list()) == 4
-
-
-def test_a_backfill_queues_behind_the_limit_and_ends_before_now(town: Town) -> None:
-    app = town.app()
-    app.schedules.put("a", interval(hours=1, anchor=at(0)), close)
-
-    runs = app.runs.backfill("a", at(9), at(20))
-
-    assert [run.state.value for run in runs] == ["ready", "waiting", "waiting"]
-    assert [run.occurrence_at for run in runs] == [at(9), at(10), at(11)]
-
-
-def test_a_backfill_is_bounded_and_says_when_there_is_nothing(town: Town) -> None:
-    app = town.app()
-    app.schedules.put("a", interval(seconds=1, anchor=at(0)), close, overlap="allow")
-
-    with pytest.raises(LimitExceeded, match="shorter"):
-        app.runs.backfill("a", at(1), at(2))
-    with pytest.raises(InvalidInput, match="no past occurrence"):
-        app.runs.backfill("a", at(13), at(14))
-
-
-def test_a_backfill_is_no_extra_of_any_audit(beat: VirtualOnebeat) -> None:
-    beat.schedules.put("a", interval(hours=1, anchor=at(0)), close, overlap="allow")
-    beat.runs.backfill("a", at(3), at(12))
-    beat.run_for(2 * HOUR)
-
-    assert beat.audit().right
-    assert states(beat, "a") == ["succeeded"] * (9 + 2)
-
-
 # --- trying again ---------------------------------------------------------------------------------------
 
 
@@ -221,8 +179,8 @@ def test_a_run_that_has_ended_otherwise_is_not_cancelled(beat: VirtualOnebeat) -
 def test_many_are_cancelled_in_few_transactions(town: Town) -> None:
     app = town.app()
     app.schedules.put("a", interval(seconds=1, anchor=at(0)), close, overlap="allow", tags=["x"])
-    app.runs.backfill("a", at(11, 50), at(12))
-    app.runs.backfill("a", at(11, 40), at(11, 45))
+    assert app.runs.backfill("a", at(11, 50), at(12)) == 600
+    assert app.runs.backfill("a", at(11, 40), at(11, 45)) == 300
     done: list[int] = []
 
     found = list(app.runs.find(tag="x", states=["ready"]))

@@ -5,34 +5,28 @@ from datetime import datetime
 from typing import TypeAlias
 from uuid import uuid4
 
+from onebeat.app.backfill import Backfill, BackfillPlan
 from onebeat.app.desk import TRIES_MAX, Desk
-from onebeat.core.decide import admit
+from onebeat.app.requesting import BATCH_MAX, Wanted, ask
 from onebeat.core.definition import checked_key
 from onebeat.core.errors import InvalidInput, LimitExceeded, NotFound, Refused, near_miss, shown
-from onebeat.core.messages import Answer, Cancel, LogLine, Request, RunQuery
+from onebeat.core.messages import Answer, Cancel, LogLine, RunQuery
 from onebeat.core.model import (
     FINISHED,
-    MICROSECOND,
     UNFINISHED,
     Definition,
     Event,
-    Load,
-    NewRun,
     Noun,
     Run,
     RunState,
-    Schedule,
     occurrence_stamp,
     run_id,
     utc,
 )
-from onebeat.core.triggers import build
 
 Rows: TypeAlias = list[Run]
 Lines: TypeAlias = list[LogLine]
 
-BATCH_MAX = 500
-BACKFILL_MAX = 1000
 RETRIES_MAX = 1000
 RETRIABLE = frozenset(FINISHED - {RunState.SUCCEEDED, RunState.HANDED_OVER})
 """What a retry in bulk takes up unless states are named."""
@@ -74,75 +68,56 @@ class Runs:
 
         """
         standing = None if at is None else utc(at, "at")
-        wanted = [(checked_key(key or f"now-{uuid4().hex[:12]}"), standing)]
-        return self._request(name, wanted, forced=forced, reason=reason)[0]
-
-    def backfill(
-        self, name: str, since: datetime, until: datetime, *, forced: bool = True, reason: str = ""
-    ) -> Rows:
-        """Ask for a run for each past occurrence in [since, until): oldest first, marks untouched.
-
-        Its keys are made of the occurrences, so that asking twice gives the same runs.
-        """
-        row, _ = self._desk.found(name)
-        since, until = utc(since, "since"), min(utc(until, "until"), self._desk.store.now())
-        wanted: list[tuple[str, datetime | None]] = []
-        for instant in _between(row, since, until):
-            wanted.append((f"backfill-{occurrence_stamp(instant)}", instant))
-            if len(wanted) > BACKFILL_MAX:
-                raise LimitExceeded(
-                    f"{name} has more than {BACKFILL_MAX} occurrences from {since.isoformat()} to "
-                    f"{until.isoformat()}; backfill in shorter stretches"
-                )
-        if not wanted:
-            raise InvalidInput(
-                f"{name} has no past occurrence from {since.isoformat()} to {until.isoformat()}; "
-                "preview it to see its instants"
-            )
+        wanted = checked_key(key or f"now-{uuid4().hex[:12]}"), standing
         return self._request(name, wanted, forced=forced, reason=reason)
 
-    def _request(
-        self, name: str, wanted: Sequence[tuple[str, datetime | None]], *, forced: bool, reason: str
-    ) -> Rows:
-        """Read, admit and commit runs of one schedule; those whose version moved are decided again."""
-        store = self._desk.store
-        row, load = self._desk.found(name)
-        ids = [run_id(name, row.incarnation, key=key) for key, _ in wanted]
-        for _ in range(TRIES_MAX):
-            missing = [pair for pair, wish in zip(wanted, ids, strict=True) if store.run(wish) is None]
-            if missing:
-                self._ask(row, load, missing[:BATCH_MAX], forced=forced, reason=reason)
-            runs = [store.run(wish) for wish in ids]
-            found = [run for run in runs if run is not None]
-            if len(found) == len(ids):
-                return found
-            row, load = self._desk.found(name)
-        raise self._desk.never_still(name)
+    def backfill_plan(
+        self, name: str, since: datetime, until: datetime | None = None, *, rate: str | None = None
+    ) -> BackfillPlan:
+        """Return what ``backfill`` would do (how many, which, for how long), and do nothing."""
+        return Backfill(self._desk, name, since, until).plan(rate)
 
-    def _ask(
+    def backfill(
         self,
-        row: Schedule,
-        load: Load,
-        wanted: Sequence[tuple[str, datetime | None]],
+        name: str,
+        since: datetime,
+        until: datetime | None = None,
         *,
-        forced: bool,
-        reason: str,
-    ) -> None:
-        now = self._desk.store.now()
-        requests: list[Request] = []
-        for number, (key, at) in enumerate(wanted):
-            new = admit(row, load, key=key, now=now, occurrence_at=at, forced=forced)
-            load = _with(load, new)
-            requests.append(
-                Request(
-                    schedule_id=row.id,
-                    expected_version=row.version + number,
-                    run=new,
-                    actor=self._desk.actor,
-                    reason=reason,
-                )
-            )
-        self._desk.store.request(requests)
+        max_running: int | None = None,
+        rate: str | None = None,
+        reverse: bool = False,
+        reason: str = "",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Ask for a run for each past occurrence in [since, until) that has none; return how many were made.
+
+        The oldest first, or the newest with ``reverse``; no mark moves. No more than ``max_running`` runs of
+        backfills of this schedule are unfinished at once, and asking goes no faster than ``rate``, such as
+        ``5/s`` or ``100/h``: so it may take long, and returns when the last one was asked for. Safe to
+        repeat and to interrupt: its keys are made of the occurrences. ``progress`` is told how many more are
+        done.
+
+        Raises:
+            InvalidInput: there is no occurrence, or a limit cannot be meant.
+            NotFound: there is no such schedule.
+            Refused: it was quarantined; Conflict: it was put anew meanwhile.
+
+        """
+        return Backfill(self._desk, name, since, until).fill(
+            max_running=max_running, rate=rate, reverse=reverse, reason=reason, progress=progress
+        )
+
+    def _request(self, name: str, wanted: Wanted, *, forced: bool, reason: str) -> Run:
+        """Read, admit and commit a run, unless it is there; what came too late is decided again."""
+        for _ in range(TRIES_MAX):
+            row, load = self._desk.found(name)
+            wish = run_id(name, row.incarnation, key=wanted[0])
+            if (run := self._desk.store.run(wish)) is not None:
+                return run
+            ask(self._desk, row, load, [wanted], forced=forced, reason=reason)
+            if (run := self._desk.store.run(wish)) is not None:
+                return run
+        raise self._desk.never_still(name)
 
     def retry(self, wanted: str, *, forced: bool = False, reason: str = "") -> Run:
         """Ask for another run that stands for what a finished one stood for.
@@ -166,10 +141,8 @@ class Runs:
             if again is not None and again.state in UNFINISHED:
                 return again
             if again is None:
-                asked = [(key, run.occurrence_at)]
-                return self._request(row.name, asked, forced=forced, reason=reason or f"a retry of {run.id}")[
-                    0
-                ]
+                asked = key, run.occurrence_at
+                return self._request(row.name, asked, forced=forced, reason=reason or f"a retry of {run.id}")
         raise LimitExceeded(f"{run.id} was tried again {RETRIES_MAX} times; mend it first")
 
     # --- cancelling ---
@@ -314,22 +287,6 @@ def _subject(run: Run) -> str:
         return occurrence_stamp(run.occurrence_at)
     key = run.key or ""
     return key.removeprefix("retry-").rpartition(".")[0] if key.startswith("retry-") else key
-
-
-def _between(row: Schedule, since: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the occurrences in [since, until) under the definition in force."""
-    trigger = build(row.definition.trigger)
-    instant = trigger.after(since - MICROSECOND)
-    while instant is not None and instant < until:
-        yield instant
-        instant = trigger.after(instant)
-
-
-def _with(load: Load, new: NewRun) -> Load:
-    """Return the load after one more run was admitted."""
-    if new.state is RunState.READY:
-        return Load(live=load.live + 1, waiting=load.waiting, last_waiting=load.last_waiting)
-    return Load(live=load.live, waiting=load.waiting + 1, last_waiting=new.id)
 
 
 def _batches(runs: Iterable[Run]) -> Iterator[Sequence[Run]]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("declared:export", "Print definitions as one JSON document."),
     "schedule": ("schedule:schedule", "Look at schedules and change them."),
     "run": ("run:run", "Look at runs, end them, try them again."),
+    "backfill": ("backfill:backfill", "Ask for runs of past occurrences."),
     "hold": ("firing:hold", "Stop all firing."),
     "release": ("firing:release", "Let firing go on."),
     "preview": ("asking:preview", "Print the next occurrences of a schedule, or of an expression."),

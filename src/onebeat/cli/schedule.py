@@ -220,8 +220,6 @@ def skip_next(session: Session, name: str, reason: str, expected_version: int | 
 @schedule.command("run")
 @name
 @click.option("--at", "standing", metavar="TIME", help="The occurrence that the run stands for.")
-@click.option("--since", metavar="TIME", help="Backfill: a run for each past occurrence from here on …")
-@click.option("--until", metavar="TIME", help="… to here; by default now.")
 @click.option("--key", metavar="KEY", help="Asked for again under the same key, it is the same run.")
 @click.option("--forced", is_flag=True, help="Queue it where overlap would refuse it.")
 @because
@@ -231,24 +229,17 @@ def run_(
     session: Session,
     name: str,
     standing: str | None,
-    since: str | None,
-    until: str | None,
     key: str | None,
     forced: bool,
     reason: str,
 ) -> None:
-    """Ask for a run now, or for runs of past occurrences. Settles nothing; no occurrence is lost for it.
+    """Ask for a run now. Settles nothing; no occurrence is lost for it.
 
     Example: onebeat schedule run report --reason "the boss asks"
     """
-    if since is not None:
-        begin, end = session.instant(since), session.instant(until or "now")
-        runs = session.beat.runs.backfill(name, begin, end, reason=reason)
-    else:
-        instant = None if standing is None else session.instant(standing)
-        runs = [session.beat.runs.request(name, key=key, at=instant, forced=forced, reason=reason)]
-    lines = [f"{run.id}: {run.state.value}" for run in runs]
-    document(session, {"runs": runs}, lambda: "\n".join(lines))
+    instant = None if standing is None else session.instant(standing)
+    run = session.beat.runs.request(name, key=key, at=instant, forced=forced, reason=reason)
+    document(session, {"runs": [run]}, lambda: f"{run.id}: {run.state.value}")
 
 
 # --- how answers look -----------------------------------------------------------------------------------
