@@ -20,7 +20,7 @@ from onebeat.core.model import Outcome, RunState
 TOP = Path(__file__).resolve().parent.parent
 DOCS = TOP / "docs"
 SOURCE = TOP / "src" / "onebeat"
-SHARED = {"url", "app", "zone", "json"}
+SHARED = {"url", "app", "zone", "lang", "json"}
 KIND = re.compile(r"(?!onebeat\.)[a-z]{2,}\.[a-z_]+")  # one letter is a table in a statement, not a noun
 """What a kind of event looks like. Loggers and entry points look so too, and begin with our own name."""
 

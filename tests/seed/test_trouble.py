@@ -248,7 +248,7 @@ def test_seed_82_whatever_a_policy_says_three_dispatchers_settle_each_occurrence
 SETTINGS = {
     "onebeat.Onebeat": "url zone owner revision modules actor clock store",
     "onebeat.Onebeat.service": "roles queues threads lease grace share",
-    "environment": "ONEBEAT_URL ONEBEAT_APP ONEBEAT_ZONE ONEBEAT_MODULES ONEBEAT_ROLES "
+    "environment": "ONEBEAT_URL ONEBEAT_APP ONEBEAT_ZONE ONEBEAT_LANG ONEBEAT_MODULES ONEBEAT_ROLES "
     "ONEBEAT_QUEUES ONEBEAT_THREADS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
     "policy": "catch_up catch_up_max grace overlap max_running queue_max start_within timeout attempts "
     "backoff backoff_max retry_on on_lost spread priority alert_after report_success "

@@ -20,12 +20,12 @@ from onebeat.cli import main as cli_main
 from onebeat.cli.main import COMMANDS, Commands, cli, run
 from onebeat.cli.session import Session, duration
 from onebeat.cli.wanted import WORDS
-from onebeat.cli.words import span, trigger_words
+from onebeat.cli.words import cron_texts, cut, span, table
 from onebeat.core import errors
 from onebeat.core.definition import PolicyOptions
 from onebeat.core.errors import InvalidInput, OnebeatError
 from onebeat.core.model import Node
-from onebeat.core.triggers import cron, once
+from onebeat.core.triggers import cron
 from onebeat.testing.virtual import VirtualOnebeat
 
 CLOSE = "tests.surfaces.stage:close"
@@ -435,9 +435,9 @@ def test_a_table_has_a_row_for_each_schedule(terminal: Terminal) -> None:
 
     terminal("schedule", "list", "--zone", "Asia/Shanghai")
     assert terminal.said.splitlines() == [
-        "NAME  WHEN             NEXT DUE                   STATE   OWNER",
-        "a     every 1h         2026-11-21 21:00:00+08:00  active",
-        "b     0 9 * * * [UTC]                             paused",
+        "NAME  WHEN                      NEXT DUE                   STATE   OWNER",
+        "a     every hour                2026-11-21 21:00:00+08:00  active",
+        "b     at 09:00, every day, UTC                             paused",
     ]
     terminal("schedule", "list", "--tag", "x")
     assert len(terminal.said.splitlines()) == 2
@@ -563,16 +563,37 @@ def test_a_preview_prints_instants_with_their_offset(terminal: Terminal) -> None
     words = ("preview", "30 2 * * *", "--zone", "America/New_York", "--from", "2026-03-07T00:00", "-n", "5")
 
     assert terminal.read(*words) == {
+        "words": "at 02:30, every day, America/New_York",
         "occurrences": [
             "2026-03-07T02:30:00-05:00",
             "2026-03-08T03:00:00-04:00",
             "2026-03-09T02:30:00-04:00",
             "2026-03-10T02:30:00-04:00",
             "2026-03-11T02:30:00-04:00",
-        ]
+        ],
     }
     terminal(*words)
     assert terminal.said.splitlines()[1] == "2026-03-08T03:00:00-04:00"
+    assert terminal.complained == "at 02:30, every day, America/New_York\n"
+
+
+def test_triggers_are_said_in_the_language_that_was_asked_for(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal("schedule", "add", "a", "--cron", "0 9 * * MON-FRI", "--zone", "Asia/Shanghai", "--call", CLOSE)
+
+    terminal("schedule", "list", "--lang", "zh")
+    assert "a     周一至周五 09:00(Asia/Shanghai)  2026-" in terminal.said
+    terminal("preview", "a", "-n", "1", "--lang", "zh")
+    assert terminal.complained == "周一至周五 09:00(Asia/Shanghai)\n"
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")  # the machine has no say in it
+    terminal("schedule", "show", "a")
+    assert "when           at 09:00, Monday to Friday, Asia/Shanghai\ncron           0 9 * *" in terminal.said
+    monkeypatch.setenv("ONEBEAT_LANG", "zh")
+    terminal("schedule", "show", "a")
+    assert "when           周一至周五 09:00(Asia/Shanghai)\n" in terminal.said
+    assert terminal("schedule", "show", "a", "--lang", "de") == 2
+    assert "'de' is no language that triggers are said in" in terminal.complained
 
 
 def test_why_is_one_paragraph(terminal: Terminal) -> None:
@@ -802,20 +823,19 @@ def test_instants_may_be_relative(text: str, offset: int, monkeypatch: pytest.Mo
     assert (session.instant(text) - at(12)).total_seconds() == offset
 
 
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        (cron("0 9 * * *", zone="Asia/Shanghai"), "0 9 * * * [Asia/Shanghai]"),
-        (cron("0 9 * * *", gap="skip"), "0 9 * * * [UTC] gap=skip"),
-        (interval(minutes=90), "every 1h30m"),
-        (once(at(9)), "once at 2026-11-21T09:00:00Z"),
-        (cron("0 9 * * *") | interval(minutes=5), "(0 9 * * * [UTC] | every 5m)"),
-        (cron("0 9 * * *") - interval(minutes=5), "(0 9 * * * [UTC] - every 5m)"),
-        (interval(minutes=5).between(at(9)), "(every 5m from 2026-11-21T09:00:00Z to …)"),
-    ],
-)
-def test_triggers_are_shown_in_words(spec: Any, words: str) -> None:
-    assert trigger_words(spec) == words
+def test_cron_texts_are_found_however_deep_they_are() -> None:
+    spec = (cron("0 9 * * *") - interval(minutes=5)) | cron("@daily")
+
+    assert cron_texts(spec) == ["0 9 * * *", "@daily"]
+
+
+def test_a_chinese_sign_takes_two_columns_of_a_table() -> None:
+    assert table(("a", "b"), [("每天", "1"), ("x" * 60, "2")], "").splitlines() == [
+        "A" + " " * 61 + "B",
+        "每天" + " " * 58 + "1",
+        "x" * 60 + "  2",
+    ]
+    assert cut("每" * 31) == "每" * 29 + "…"
 
 
 # --- progress -------------------------------------------------------------------------------------------

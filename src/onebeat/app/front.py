@@ -284,6 +284,13 @@ class Onebeat:
         """
         return self._outlook.preview(what, n, after=after, zone=zone, declared=self._declarations.wanted)
 
+    def words(self, what: str | TriggerSpec, lang: str = "en", *, zone: str | None = None) -> str:
+        """Return when a schedule, a cron text or a trigger comes, as people would say it.
+
+        ``lang`` is ``en``, or ``zh`` for Simplified Chinese. A declared schedule is found without a store.
+        """
+        return self._outlook.words(what, lang, zone=zone, declared=self._declarations.wanted)
+
     def audit(
         self,
         names: Iterable[str] | None = None,

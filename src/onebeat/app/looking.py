@@ -8,7 +8,7 @@ from onebeat.app.desk import Desk
 from onebeat.core.definition import read_trigger, zone_of
 from onebeat.core.errors import LimitExceeded
 from onebeat.core.model import NAME, Definition, Node, TriggerSpec, utc
-from onebeat.core.triggers import anchored, build
+from onebeat.core.triggers import anchored, build, words
 from onebeat.core.triggers import zone as zone_info
 
 PREVIEW_MAX = 10_000
@@ -54,6 +54,12 @@ class Outlook:
             found.append(following.astimezone(shown_in))
             instant = following
         return found
+
+    def words(
+        self, what: str | TriggerSpec, lang: str, *, zone: str | None, declared: Mapping[str, Definition]
+    ) -> str:
+        """Return when, in the words of people."""
+        return words(self._spec(what, zone, declared), lang)
 
     def _spec(
         self, what: str | TriggerSpec, zone: str | None, declared: Mapping[str, Definition]

@@ -25,9 +25,11 @@ def preview(session: Session, what: str, begin: str | None, count: int) -> None:
     after = None if begin is None else session.instant(begin)
     found = session.beat.preview(what, count, after=after, zone=session.option("zone"))
     lines = [instant.isoformat() for instant in found]
+    when = session.beat.words(what, session.lang, zone=session.option("zone"))
     if session.as_json:
-        document(session, {"occurrences": lines}, str)
+        document(session, {"words": when, "occurrences": lines}, str)
     else:
+        click.echo(when, err=True)
         document(session, None, lambda: "\n".join(lines) or "There is none.")
 
 

@@ -9,7 +9,7 @@ from onebeat.app.desk import Written
 from onebeat.app.schedules import Shown
 from onebeat.cli.session import Session, common, given
 from onebeat.cli.wanted import how, options_of, target_of, trigger_of, what, when
-from onebeat.cli.words import at, document, pairs, sure, table, trigger_words, warn
+from onebeat.cli.words import at, cron_texts, document, pairs, sure, table, trigger_words, warn
 from onebeat.core.codec import to_data
 from onebeat.core.errors import InvalidInput
 from onebeat.core.model import Json, Schedule, TriggerSpec
@@ -45,7 +45,13 @@ def list_(
     """
     rows = session.beat.schedules.list(tag=tag, owner=owner, deleted=deleted, after=after, limit=limit)
     cells = [
-        (row.name, trigger_words(row.definition.trigger), at(session, row.next_at), state(row), row.owner)
+        (
+            row.name,
+            trigger_words(session, row.definition.trigger),
+            at(session, row.next_at),
+            state(row),
+            row.owner,
+        )
         for row in rows
     ]
     head = ("name", "when", "next due", "state", "owner")
@@ -299,7 +305,8 @@ def _shown(session: Session, shown: Shown) -> str:
             ("title", definition.title),
             ("state", state(row)),
             ("reason", row.quarantined or row.paused or ""),
-            ("when", trigger_words(definition.trigger)),
+            ("when", trigger_words(session, definition.trigger)),
+            ("cron", "\n".join(cron_texts(definition.trigger))),
             ("target", target.key),
             ("arguments", _arguments(list(target.args), target.kwargs)),
             ("queue", target.queue),

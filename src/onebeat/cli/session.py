@@ -22,6 +22,7 @@ PLACES = (
     ("url", "URL", "Where the ledger is (ONEBEAT_URL; else sqlite:///onebeat.db)."),
     ("app", "MODULE:NAME", "The app: an Onebeat, or what returns one (ONEBEAT_APP)."),
     ("zone", "ZONE", "The zone of wall times, an IANA name (ONEBEAT_ZONE; else the app's)."),
+    ("lang", "en|zh", "The language in which triggers are said (ONEBEAT_LANG; else en)."),
 )
 """What is said before a command or after it."""
 
@@ -71,6 +72,13 @@ class Session:
     def zone(self) -> str:
         """Return the zone in which wall times are read and instants are shown."""
         return self.option("zone") or (self._beat.zone if self._beat is not None else self.beat.zone)
+
+    @property
+    def lang(self) -> str:
+        """Return the language in which triggers are said. The machine's own settings have no say in it."""
+        from onebeat.core.triggers import checked_language
+
+        return checked_language(self.option("lang") or "en")
 
     def close(self) -> None:
         """Let go of the store, if it was opened."""

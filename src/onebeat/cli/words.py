@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,7 +14,6 @@ from onebeat.core.codec import to_data
 from onebeat.core.model import Json, TriggerSpec
 
 CELL_MAX = 60
-SIGNS = {"union": " | ", "intersection": " & "}
 
 
 def document(session: Session, data: object, text: Callable[[], str]) -> None:
@@ -29,11 +29,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str
     if not rows:
         return empty
     cells = [[cut(cell) for cell in row] for row in rows]
-    widths = [max(len(row[place]) for row in [list(head), *cells]) for place in range(len(head))]
+    widths = [max(width(row[place]) for row in [list(head), *cells]) for place in range(len(head))]
     lines = [[title.upper() for title in head], *cells]
     return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines
+        "  ".join(c + " " * (w - width(c)) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in lines
     )
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: a Chinese character takes two."""
+    return len(text) + sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
@@ -49,7 +55,11 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 def cut(text: str, limit: int = CELL_MAX) -> str:
     """Return a text that fits a cell."""
     line = text.replace("\n", " ")
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if width(line) <= limit:
+        return line
+    while width(line) >= limit:
+        line = line[:-1]
+    return line + "…"
 
 
 def at(session: Session, instant: datetime | None) -> str:
@@ -74,30 +84,29 @@ def span(duration: timedelta | None) -> str:
     return "".join(parts) + (f"{seconds:g}s" if seconds or not parts else "")
 
 
-def trigger_words(spec: TriggerSpec | Json) -> str:
-    """Return a trigger as people would say it."""
+def trigger_words(session: Session, spec: TriggerSpec) -> str:
+    """Return a trigger as people would say it, in the language of this session."""
+    from onebeat.core.triggers import words
+
+    return words(spec, session.lang)
+
+
+def cron_texts(value: TriggerSpec | Json) -> list[str]:
+    """Return the cron expressions of a trigger, and of everything nested in it, as they were written."""
+    if isinstance(value, list):
+        return [text for each in value for text in cron_texts(each)]
+    if not isinstance(value, (TriggerSpec, dict)):
+        return []
     kind, fields = (
-        (spec.kind, spec.fields) if isinstance(spec, TriggerSpec) else (spec["kind"], spec["fields"])
+        (value.kind, value.fields)
+        if isinstance(value, TriggerSpec)
+        else (value.get("kind"), value.get("fields"))
     )
-    match kind:
-        case "cron":
-            rest = [f"{name}={value}" for name, value in fields.items() if name not in ("expression", "zone")]
-            return " ".join([fields["expression"], f"[{fields.get('zone') or 'UTC'}]", *rest])
-        case "interval":
-            return f"every {span(timedelta(seconds=fields['period_s']))}"
-        case "once":
-            return f"once at {fields['at']}" if "at" in fields else f"once in {fields['in_s']} s"
-        case "on_request":
-            return "when asked for"
-        case "union" | "intersection":
-            return "(" + SIGNS[kind].join(trigger_words(part) for part in fields["of"]) + ")"
-        case "except":
-            return f"({trigger_words(fields['of'])} - {trigger_words(fields['without'])})"
-        case "between":
-            bounds = f"{fields.get('start_at') or '…'} to {fields.get('end_at') or '…'}"
-            return f"({trigger_words(fields['of'])} from {bounds})"
-        case _:
-            return f"{kind} {json.dumps(fields, ensure_ascii=False)}"
+    if not isinstance(fields, dict):
+        return []
+    if kind == "cron":
+        return [str(fields.get("expression"))]
+    return [text for each in fields.values() for text in cron_texts(each)]
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -40,6 +40,7 @@ SETTINGS = MappingProxyType(
         "ONEBEAT_URL": "where the ledger is; by default sqlite:///onebeat.db",
         "ONEBEAT_APP": "the app that the command line works for: module:name of an Onebeat",
         "ONEBEAT_ZONE": "the zone in which the command line reads and shows wall times",
+        "ONEBEAT_LANG": "the language in which the command line says triggers: en or zh",
         "ONEBEAT_MODULES": "prefixes of modules whose functions `onebeat serve` may run, with commas",
         "ONEBEAT_ROLES": "the roles of `onebeat serve`: dispatcher, worker, or both",
         "ONEBEAT_QUEUES": "the queues that the worker of `onebeat serve` takes runs from",

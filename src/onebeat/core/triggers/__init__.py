@@ -11,12 +11,15 @@ from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Kind, anchored, build, kind, with_zone
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
+from onebeat.core.triggers.words import LANGUAGES, checked_language, words
 
 __all__ = [
+    "LANGUAGES",
     "Kind",
     "Trigger",
     "anchored",
     "build",
+    "checked_language",
     "cron",
     "interval",
     "kind",
@@ -24,6 +27,7 @@ __all__ = [
     "once",
     "tz_version",
     "with_zone",
+    "words",
     "zone",
     "zone_names",
 ]

@@ -31,6 +31,7 @@ from onebeat.core.triggers.instants import (
 from onebeat.core.triggers.interval import IntervalTrigger
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Fields, build, kind, nested_spec, read_fields
+from onebeat.core.triggers.words import part_words
 
 ROUNDS = 64
 """Steps from bound to bound before days are compared."""
@@ -342,12 +343,20 @@ def _parts(kind_name: str, fields: Fields) -> tuple[Trigger, ...]:
     return tuple(build(nested_spec(part)) for part in of)
 
 
-@kind("union", shape=PartsFields, nested=("of",))
+def _union_words(fields: Fields, lang: str) -> str:
+    return (";或 " if lang == "zh" else "; or ").join(part_words(part, lang) for part in fields["of"])
+
+
+@kind("union", shape=PartsFields, nested=("of",), words=_union_words)
 def _build_union(fields: Fields) -> UnionTrigger:
     return UnionTrigger(_parts("union", fields))
 
 
-@kind("intersection", shape=PartsFields, nested=("of",))
+def _intersection_words(fields: Fields, lang: str) -> str:
+    return (";仅限:" if lang == "zh" else "; only in: ").join(part_words(part, lang) for part in fields["of"])
+
+
+@kind("intersection", shape=PartsFields, nested=("of",), words=_intersection_words)
 def _build_intersection(fields: Fields) -> IntersectionTrigger:
     parts = _parts("intersection", fields)
     intervals = [part for part in parts if isinstance(part, IntervalTrigger)]
@@ -364,13 +373,26 @@ def _build_intersection(fields: Fields) -> IntersectionTrigger:
     return IntersectionTrigger(parts)
 
 
-@kind("except", shape=ExceptFields, nested=("of", "without"))
+def _except_words(fields: Fields, lang: str) -> str:
+    sign = ";除外:" if lang == "zh" else "; except: "
+    return part_words(fields["of"], lang) + sign + part_words(fields["without"], lang)
+
+
+@kind("except", shape=ExceptFields, nested=("of", "without"), words=_except_words)
 def _build_except(fields: Fields) -> ExceptTrigger:
     given = read_fields("except", fields, ExceptFields)
     return ExceptTrigger((build(nested_spec(given.of)), build(nested_spec(given.without))))
 
 
-@kind("between", shape=BetweenFields, nested=("of",))
+def _between_words(fields: Fields, lang: str) -> str:
+    said = part_words(fields["of"], lang)
+    start, end = fields.get("start_at"), fields.get("end_at")
+    if lang == "zh":
+        return said + (f";从{start}起" if start else "") + (f";到{end}为止" if end else "")
+    return said + (f"; from {start} on" if start else "") + (f"; until {end}" if end else "")
+
+
+@kind("between", shape=BetweenFields, nested=("of",), words=_between_words)
 def _build_between(fields: Fields) -> BetweenTrigger:
     given = read_fields("between", fields, BetweenFields)
     start = EARLIEST if given.start_at is None else utc(given.start_at, "start_at")

@@ -9,6 +9,7 @@ import msgspec
 from onebeat.core.errors import InvalidTrigger, shown
 from onebeat.core.model import TriggerSpec
 from onebeat.core.triggers.cronfields import read_cron
+from onebeat.core.triggers.cronwords import cron_words
 from onebeat.core.triggers.instants import DAY, FULL_DAY, at_second, second_after, second_before
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
 from onebeat.core.triggers.times import Calendar
@@ -113,7 +114,7 @@ class CronTrigger:
         return found
 
 
-@kind("cron", shape=CronFields, zoned=True)
+@kind("cron", shape=CronFields, zoned=True, words=cron_words)
 def _build(fields: Fields) -> CronTrigger:
     given = read_fields("cron", fields, CronFields)
     read = read_cron(given.expression, all_days=given.days == "all")

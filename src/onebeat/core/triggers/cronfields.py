@@ -34,6 +34,9 @@ class Cron(NamedTuple):
     days: DaySet
     times: Times
     wild: bool
+    hours: tuple[int, ...]
+    minutes: tuple[int, ...]
+    seconds: tuple[int, ...]
 
 
 class _Field(NamedTuple):
@@ -80,7 +83,8 @@ def read_cron(expression: str, *, all_days: bool = False) -> Cron:
         why = f"never comes: month {fields[4]!r} has no day {fields[3]!r}"
         why += f" that is also a {fields[5]!r}" if rule.both and fields[5] != "*" else ""
         _refuse(expression, why, "for the end of every month write 'L' as day of month")
-    return Cron(days, times_of_day(hour, minute, second), wild=fields[1][0] == "*" or fields[2][0] == "*")
+    wild = fields[1][0] == "*" or fields[2][0] == "*"
+    return Cron(days, times_of_day(hour, minute, second), wild, hour, minute, second)
 
 
 def _split(expression: str) -> list[str]:

@@ -11,6 +11,7 @@ from onebeat.core.errors import InvalidTrigger
 from onebeat.core.model import TriggerSpec, instant_text, utc
 from onebeat.core.triggers.instants import DAY, FULL_DAY, MICROSECOND, SECOND, at_microsecond, microsecond_of
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
+from onebeat.core.triggers.words import every, length
 
 PERIOD_MIN = timedelta(milliseconds=1)
 """The shortest period. A ledger takes about as long to commit, so shorter ones could only ever fold."""
@@ -229,7 +230,11 @@ def _anchor_interval(fields: Fields, cut: datetime) -> Fields:
     return fields if fields.get("anchor_at") is not None else {**fields, "anchor_at": instant_text(cut)}
 
 
-@kind("interval", shape=IntervalFields, anchor=_anchor_interval)
+def _interval_words(fields: Fields, lang: str) -> str:
+    return every(timedelta(seconds=fields["period_s"]), lang)
+
+
+@kind("interval", shape=IntervalFields, anchor=_anchor_interval, words=_interval_words)
 def _build_interval(fields: Fields) -> IntervalTrigger | RelativeTrigger:
     given = read_fields("interval", fields, IntervalFields)
     period = _microseconds(given.period_s)
@@ -248,7 +253,15 @@ def _anchor_once(fields: Fields, cut: datetime) -> Fields:
     return {"at": instant_text(cut + timedelta(microseconds=_microseconds(fields["in_s"])))}
 
 
-@kind("once", shape=OnceFields, anchor=_anchor_once)
+def _once_words(fields: Fields, lang: str) -> str:
+    if fields.get("at") is not None:
+        at = instant_text(datetime.fromisoformat(fields["at"]))
+        return f"仅一次:{at}" if lang == "zh" else f"once at {at}"
+    delay = length(timedelta(seconds=fields["in_s"]), lang)
+    return f"仅一次:声明后{delay}" if lang == "zh" else f"once, {delay} after the declaration"
+
+
+@kind("once", shape=OnceFields, anchor=_anchor_once, words=_once_words)
 def _build_once(fields: Fields) -> OnceTrigger | RelativeTrigger:
     given = read_fields("once", fields, OnceFields)
     if given.at is not None and given.in_s is None:

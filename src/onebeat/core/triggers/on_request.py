@@ -39,7 +39,11 @@ class OnRequestTrigger:
         return 0
 
 
-@kind("on_request", shape=OnRequestFields)
+def _words(fields: Fields, lang: str) -> str:
+    return "仅在请求时" if lang == "zh" else "when asked for"
+
+
+@kind("on_request", shape=OnRequestFields, words=_words)
 def _build(fields: Fields) -> Trigger:
     read_fields("on_request", fields, OnRequestFields)
     return OnRequestTrigger()

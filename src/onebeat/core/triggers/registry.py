@@ -32,6 +32,7 @@ DEPTH_MAX = 16
 
 Fields = dict[str, Json]
 Build = Callable[[Fields], Trigger]
+Words = Callable[[Fields, str], str]
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
@@ -44,6 +45,8 @@ class Kind:
     what is relative to the declaration into instants, given the cut. ``nested`` names the fields that hold
     other specs, one or a list: whatever is said of a whole spec is then said of them too. ``shape`` is what
     ``build`` has ``read_fields`` read: it is learnt here, by the one thread that imports (``learn_nouns``).
+    ``words`` says the fields as people would, given the language, ``en`` or ``zh``; without it they are shown
+    as JSON.
     """
 
     build: Build
@@ -51,6 +54,7 @@ class Kind:
     zoned: bool = False
     anchor: Callable[[Fields, datetime], Fields] | None = None
     nested: tuple[str, ...] = ()
+    words: Words | None = None
 
     def __post_init__(self) -> None:
         if self.shape is not None:
@@ -67,11 +71,12 @@ def kind(
     zoned: bool = False,
     anchor: Callable[[Fields, datetime], Fields] | None = None,
     nested: tuple[str, ...] = (),
+    words: Words | None = None,
 ) -> Callable[[Build], Build]:
     """Register the decorated function as the builder of a kind."""
 
     def registered(build: Build) -> Build:
-        _KINDS[name] = Kind(build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested)
+        _KINDS[name] = Kind(build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested, words=words)
         return build
 
     return registered
