@@ -176,7 +176,7 @@ def engine(store: Store, clock: VirtualClock, holder: str, outside: Outside) -> 
         run.log.info("done")
 
     executor = InlineExecutor(clock=clock)
-    executor._registered["doomed:effect"] = effect
+    executor.register("doomed:effect", effect)
     presence = Presence(store, clock, holder=holder, roles=("dispatcher", "worker"), lasts=LEASE)
     return Dispatcher(store, clock, holder=holder), Worker(store, clock, [executor], presence, lease=LEASE)
 

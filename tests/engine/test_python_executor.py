@@ -21,7 +21,8 @@ from onebeat.core.ports import Executor
 from onebeat.core.targets import address_of
 from onebeat.core.triggers.interval import interval
 from onebeat.engine.current import LINES_WAITING_MAX, RunLogHandler, current
-from onebeat.engine.executors.python import ERROR_CHARS_MAX, InlineExecutor, PythonExecutor
+from onebeat.engine.executors.bodies import ERROR_CHARS_MAX
+from onebeat.engine.executors.python import InlineExecutor, PythonExecutor
 from onebeat.testing.clock import VirtualClock
 
 HERE = "tests.engine.bodies"

@@ -104,7 +104,7 @@ class Lab:
         self.commit: Callable[[Step], None] = lambda run: run("COMMIT")
         sharing = cast(Sharing, Watched(cast(Sharing, self.store), self))
         self.executor = InlineExecutor(clock=clock, sharing=sharing)
-        self.executor._registered["lent:body"] = body
+        self.executor.register("lent:body", body)
         presence = Presence(self.store, clock, holder="node", roles=("dispatcher", "worker"))
         self.dispatcher = Dispatcher(self.store, clock, holder="node")
         self.worker = Worker(self.store, clock, [self.executor], presence, lease=LEASE, metrics=self.metrics)

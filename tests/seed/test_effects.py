@@ -157,9 +157,7 @@ def test_seed_23_a_cancel_or_a_lost_lease_while_the_body_runs_undoes_all_of_it(h
         lab.clock.advance(2 * LEASE)
         verdict = Done(state=RunState.FAILED, reason="lost")
         lab.store.advance([Lost(run_id=run.id, token=run.token, verdict=verdict)])
-
-    lab.executor._functions.clear()
-    lab.executor._registered["lent:body"] = lost
+    lab.executor.register("lent:body", lost)
     lab.step()
 
     assert [run.state for run in lab.store.runs(RunQuery())] == [RunState.FAILED, RunState.CANCELLED]
@@ -191,7 +189,7 @@ def test_seed_23_a_body_past_its_timeout_commits_nothing_when_it_returns(home: P
     assert run is not None
     assert isinstance(lab.store, Sharing)
     executor = PythonExecutor(threads=1, clock=lab.clock, sharing=lab.store)
-    executor._registered["lent:body"] = body
+    executor.register("lent:body", body)
     ended = threading.Event()
     executor.connect(ended.set)
     executor.start(replace(claimed, run=run), lab.clock.now() + LEASE)
