@@ -157,6 +157,7 @@ def test_seed_23_a_cancel_or_a_lost_lease_while_the_body_runs_undoes_all_of_it(h
         lab.clock.advance(2 * LEASE)
         verdict = Done(state=RunState.FAILED, reason="lost")
         lab.store.advance([Lost(run_id=run.id, token=run.token, verdict=verdict)])
+
     lab.executor.register("lent:body", lost)
     lab.step()
 

@@ -1,0 +1,74 @@
+"""Each executor passes the one suite."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, ClassVar
+
+from onebeat.core.model import Json, Target
+from onebeat.engine.current import CurrentRun
+from onebeat.engine.executors.python import PythonExecutor
+from onebeat.testing.conformance_executor import PATIENCE_S, ExecutorSuite
+
+leave = threading.Event()
+
+
+def good(run: CurrentRun) -> dict[str, int]:
+    run.log.info("all is well")
+    return {"answer": 42}
+
+
+def bad() -> None:
+    raise ValueError("x" * 100_000)
+
+
+def large() -> str:
+    return "x" * 70_000
+
+
+def hangs() -> None:
+    assert leave.wait(PATIENCE_S)
+
+
+def looks(run: CurrentRun) -> None:
+    while run.still_mine():
+        leave.wait(0.001)
+
+
+class TestPython(ExecutorSuite):
+    stops = False
+    good_result: ClassVar[Json] = {"answer": 42}
+    line = "all is well"
+
+    def executor(self) -> PythonExecutor:
+        return PythonExecutor(threads=4, allow=[good, bad, large, hangs, looks])
+
+    def ready(self) -> None:
+        leave.clear()
+
+    def let_go(self) -> None:
+        leave.set()
+
+    def target(self, body: Any, *args: Any) -> Target:
+        return Target(kind="python", address=f"{__name__}:{body.__name__}", args=args)
+
+    def good(self) -> Target:
+        return self.target(good)
+
+    def bad(self) -> Target:
+        return self.target(bad)
+
+    def large(self) -> Target:
+        return self.target(large)
+
+    def hangs(self) -> Target:
+        return self.target(hangs)
+
+    def looks(self) -> Target:
+        return self.target(looks)
+
+    def misfit(self) -> Target:
+        return self.target(good, 1, 2, 3)
+
+    def refused(self) -> Target:
+        return Target(kind="python", address="os:getcwd")
