@@ -1,0 +1,226 @@
+"""`onebeat import`: schedules from elsewhere, a plan first."""
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import click
+
+from onebeat.cli.schedule import because
+from onebeat.cli.session import Session, common, given
+from onebeat.cli.words import cut, document, plural, table, trigger_words, warn
+from onebeat.core.errors import InvalidInput, Refused
+from onebeat.core.messages import ScheduleQuery
+from onebeat.core.model import Definition, Noun
+from onebeat.core.reconcile import Step, Verb
+from onebeat.importers.crontab import TAG, read_crontab
+from onebeat.importers.findings import Crontab, Note, Problem, Setting
+from onebeat.importers.machine import machine_zone
+from onebeat.importers.naming import names_for
+
+UNREADABLE = 1
+
+
+@click.group("import")
+def imports() -> None:
+    """Bring in schedules from elsewhere: the lines of a crontab."""
+
+
+class Planned(Noun, frozen=True, kw_only=True):
+    """What becomes of a line: the schedule that it is, what happens with it and why."""
+
+    line: int
+    schedule: str
+    what: Verb
+    why: str
+    user: str | None
+    definition: Definition
+
+
+class Plan(Noun, frozen=True, kw_only=True):
+    """What becomes of a crontab. ``gone`` are schedules of its owner that no line declares any more."""
+
+    file: str
+    form: str
+    unsure: str | None
+    zone: str
+    zone_from: str
+    owner: str
+    applied: bool
+    lines: tuple[Planned, ...]
+    gone: tuple[Step, ...]
+    settings: tuple[Setting, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[Note, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@imports.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--apply", "does", is_flag=True, help="Do it; without this the plan is printed, and no more.")
+@click.option(
+    "--system/--user",
+    "system",
+    default=None,
+    help="Lines name a user before the command, as in /etc/crontab; or they do not. Else it is found out.",
+)
+@click.option("--owner", default=TAG, show_default=True, metavar="OWNER", help="Whose declarations they are.")
+@click.option("--prune", is_flag=True, help="Remove what the file declares no more.")
+@click.option("--force", is_flag=True, help="Let the file win over what people changed.")
+@because
+@common
+@given
+def crontab(
+    session: Session,
+    file: BinaryIO,
+    does: bool,
+    system: bool | None,
+    owner: str,
+    prune: bool,
+    force: bool,
+    reason: str,
+) -> None:
+    """Bring in the lines of a crontab ('-': stdin): print the plan, and do it with --apply.
+
+    The exit status is 1 if a line could not be imported; the others are.
+
+    Example: onebeat import crontab /etc/cron.d/shop --zone Europe/Berlin --apply
+    """
+    zone = session.option("zone")
+    here = (zone, "--zone or ONEBEAT_ZONE") if zone is not None else machine_zone()
+    place = str(getattr(file, "name", "<stdin>"))
+    read = read_crontab(file.read(), here[0], place=place, system=system)
+    wanted = _named(session, read, owner)
+    applied: Sequence[Step]
+    warnings: tuple[str, ...] = ()
+    if does:
+        _refuse_unsure(session, read, place, owner, prune)
+        done = session.beat.apply(prune=prune, force=force, reason=reason, definitions=wanted, owner=owner)
+        applied, warnings = done.steps, done.warnings
+    else:
+        applied = session.beat.diff(prune=prune, force=force, definitions=wanted, owner=owner)
+    steps = {step.name: step for step in applied}
+    plan = Plan(
+        file=place,
+        form=read.form,
+        unsure=read.unsure,
+        zone=here[0],
+        zone_from=here[1],
+        owner=owner,
+        applied=does,
+        lines=tuple(
+            Planned(
+                line=entry.line,
+                schedule=name,
+                what=steps[name].verb,
+                why=steps[name].why,
+                user=entry.user,
+                definition=entry.definition,
+            )
+            for name, entry in zip(wanted, read.entries, strict=True)
+        ),
+        gone=tuple(step for step in applied if step.name not in wanted),
+        settings=read.settings,
+        problems=read.problems,
+        notes=read.notes,
+        warnings=warnings,
+    )
+    if not session.as_json:
+        warn(warnings)
+    document(session, plan, lambda: "\n\n".join(_words(session, plan)))
+    if read.problems:
+        raise click.exceptions.Exit(UNREADABLE)
+
+
+def _named(session: Session, read: Crontab, owner: str) -> dict[str, Definition]:
+    """Return the definitions of all entries by name, in the order of the lines."""
+    store, rows, after = session.beat.store, [], ""
+    while page := store.schedules(ScheduleQuery(owner=owner, deleted=True, after=after)):
+        rows += page
+        after = page[-1].name
+    definitions = [entry.definition for entry in read.entries]
+    names = names_for(
+        definitions,
+        rows,
+        lambda name: bool(store.schedules(ScheduleQuery(names=(name,), deleted=True, limit=1))),
+    )
+    return dict(zip(names, definitions, strict=True))
+
+
+def _refuse_unsure(session: Session, read: Crontab, place: str, owner: str, prune: bool) -> None:
+    """Raise where applying might do what nobody meant."""
+    if read.unsure is not None:
+        raise InvalidInput(f"{place} may have a user column or not: {read.unsure}")
+    if not prune:
+        return
+    if broken := [problem for problem in read.problems if problem.broken]:
+        lines = ", ".join(str(problem.line) for problem in broken[:10])
+        raise Refused(
+            f"--prune would remove what line {lines} of {place} stood for before it was broken; mend it, or "
+            "apply without --prune"
+        )
+    if not read.entries and session.beat.schedules.list(owner=owner, limit=1):
+        raise Refused(
+            f"{place} declares nothing, so --prune would remove every schedule of {owner}; if that is meant, "
+            "use onebeat schedule delete"
+        )
+
+
+# --- in words ---------------------------------------------------------------------------------------------
+
+
+def _words(session: Session, plan: Plan) -> list[str]:
+    """Return the paragraphs of a plan."""
+    head = f"{plan.file}: {plan.form}; times in {plan.zone} ({plan.zone_from}) unless CRON_TZ says otherwise."
+    if plan.unsure is not None:
+        head += f"\nUnsure: {plan.unsure}. --apply waits for it."
+    rows = [
+        (
+            str(line.line),
+            line.what.value,
+            line.schedule,
+            trigger_words(session, line.definition.trigger),
+            line.definition.target.args[1],
+        )
+        for line in plan.lines
+    ]
+    said = [head, table(("line", "what", "schedule", "when", "command"), rows, "No line is a schedule.")]
+    kept = [f"  {line.schedule}: {line.why}" for line in plan.lines if _is_held_back(line)]
+    if kept:
+        said.append("\n".join(["Kept as they are:", *kept]))
+    if plan.gone:
+        gone = [f"  {step.verb.value} {step.name}: {step.why}" for step in plan.gone]
+        said.append("\n".join(["No line declares any more:", *gone]))
+    if plan.settings:
+        names = ", ".join(f"{setting.name} (line {setting.line})" for setting in plan.settings)
+        said.append(f"Settings: {names}.")
+    if plan.problems:
+        lines = [
+            f"  line {problem.line}: {problem.why}\n    {cut(problem.text)}" for problem in plan.problems
+        ]
+        said.append("\n".join(["Not imported:", *lines]))
+    if plan.notes:
+        said.append("\n".join(["Notes:", *(f"  {_where(note)}{note.text}" for note in plan.notes)]))
+    return [*said, _counted(plan)]
+
+
+def _is_held_back(line: Planned) -> bool:
+    return line.what is Verb.KEEP and line.why != "as declared"
+
+
+def _where(note: Note) -> str:
+    if not note.lines:
+        return ""
+    shown = ", ".join(str(line) for line in note.lines[:10])
+    rest = f" and {len(note.lines) - 10} more" if len(note.lines) > 10 else ""
+    return f"{'line' if len(note.lines) == 1 else 'lines'} {shown}{rest}: "
+
+
+def _counted(plan: Plan) -> str:
+    verbs: list[Any] = [line.what for line in plan.lines] + [step.verb for step in plan.gone]
+    changes = sum(verb in (Verb.CREATE, Verb.CHANGE, Verb.REMOVE) for verb in verbs)
+    unread = f", {plural(len(plan.problems), 'line')} not imported" if plan.problems else ""
+    counted = f"{plural(changes, 'schedule')} {'done' if plan.applied else 'to do'}, "
+    counted += f"{len(verbs) - changes} as they are{unread}."
+    if plan.applied or not changes:
+        return counted
+    return f"{counted} Nothing was done; --apply does it."
