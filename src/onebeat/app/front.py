@@ -46,8 +46,8 @@ class Onebeat:
     ``url`` is where the ledger is: ``ONEBEAT_URL`` by default, else ``sqlite:///onebeat.db``. ``zone`` is the
     zone of triggers that name none, by default UTC. ``owner`` and ``revision`` tag what this app declares: a
     lower revision changes nothing. ``modules`` are the prefixes of modules whose functions its nodes may run,
-    beside those it declares. ``actor`` is how the trail names who acts. ``clock`` and ``store``
-    are for tests.
+    beside those it declares; with ``shell`` they also run commands, whatever a schedule names. ``actor`` is
+    how the trail names who acts. ``clock`` and ``store`` are for tests.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class Onebeat:
         owner: str = "app",
         revision: int = 0,
         modules: Sequence[str] = (),
+        shell: bool = False,
         actor: str | None = None,
         clock: Clock | None = None,
         store: Store | None = None,
     ) -> None:
         self._desk = Desk(url, zone=zone, actor=actor, clock=clock, modules=modules, store=store)
         self._targets = Targets(self._desk)
+        self._targets.shell = shell
         self._declarations = Declarations(self._desk, self._targets, owner, revision)
         self._outlook = Outlook(self._desk)
         self._proof = Proof(self._desk)
@@ -329,9 +331,13 @@ class Onebeat:
 
     # --- composing ---
 
-    def allow(self, *modules: str) -> None:
-        """Have nodes of this app run functions of modules under these prefixes too."""
+    def allow(self, *modules: str, shell: bool = False) -> None:
+        """Have nodes of this app run functions of modules under these prefixes, or with ``shell`` commands.
+
+        A command is whatever program a schedule names; who may write schedules may then run anything there.
+        """
         self._targets.allow(*modules)
+        self._targets.shell = self._targets.shell or shell
 
     @property
     def url(self) -> str:

@@ -31,6 +31,7 @@ class Targets:
         self._desk = desk
         self._functions: dict[str, Callable[..., Any]] = {}
         self._modules: dict[str, None] = dict.fromkeys(desk.modules)
+        self.shell = False
 
     def register(self, address: str, function: Callable[..., Any]) -> None:
         """Have nodes of this app run a function, under its address."""
@@ -46,9 +47,10 @@ class Targets:
             self.allow(target.address.partition(":")[0])
 
     def executors(self, threads: int) -> "list[Executor]":
-        """Return new executors for one node: Python functions on threads, and those from outside."""
+        """Return new executors for one node: Python functions on threads, commands, those from outside."""
         from onebeat.core.ports import Sharing
         from onebeat.engine.executors.python import PythonExecutor
+        from onebeat.engine.executors.shell import ShellExecutor
 
         store = self._desk.store
         own = PythonExecutor(
@@ -57,7 +59,8 @@ class Targets:
             clock=self._desk.clock,
             sharing=store if isinstance(store, Sharing) else None,
         )
-        found: list[Executor] = [own]
+        shell = ShellExecutor(slots=threads, on=self.shell, clock=self._desk.clock)
+        found: list[Executor] = [own, shell]
         return found + [self._loaded(entry.name, entry.load) for entry in entry_points(group=GROUP)]
 
     def _allowed(self) -> Iterable[str | Callable[..., Any]]:

@@ -53,6 +53,12 @@ LEFT_BEHIND = 1
     help="Modules whose functions it may run, beside what the app declares (ONEBEAT_MODULES).",
 )
 @click.option(
+    "--shell",
+    is_flag=True,
+    envvar="ONEBEAT_SHELL",
+    help="Run commands, too: whatever program a schedule names (ONEBEAT_SHELL).",
+)
+@click.option(
     "--lease",
     default="30s",
     type=DurationType(),
@@ -91,6 +97,7 @@ def serve(
     queues: tuple[str, ...],
     threads: int,
     modules: tuple[str, ...],
+    shell: bool,
     lease: timedelta,
     grace: timedelta,
     share: str | None,
@@ -104,7 +111,7 @@ def serve(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     session.set(modules=",".join((*session.modules, *flat(modules))))
     beat = session.beat
-    beat.allow(*session.modules)
+    beat.allow(*session.modules, shell=shell)
     beat.migrates = not no_migrate
     orderly = beat.serve(
         flat(roles),

@@ -45,6 +45,7 @@ SETTINGS = MappingProxyType(
         "ONEBEAT_ROLES": "the roles of `onebeat serve`: dispatcher, worker, or both",
         "ONEBEAT_QUEUES": "the queues that the worker of `onebeat serve` takes runs from",
         "ONEBEAT_THREADS": "how many bodies `onebeat serve` runs at once",
+        "ONEBEAT_SHELL": "1: `onebeat serve` runs commands, whatever program a schedule names",
         "ONEBEAT_LEASE": "how long a silent node keeps its runs",
         "ONEBEAT_GRACE": "how long runs may go on after SIGTERM",
         "ONEBEAT_TRACEBACK": "1: the command line shows where an unexpected error came from",
