@@ -17,7 +17,7 @@ from onebeat.core.errors import (
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
 from onebeat.core.targets import call, http, shell
-from onebeat.core.triggers import cron, interval, on_request, once
+from onebeat.core.triggers import calendar_interval, cron, interval, on_request, once
 from onebeat.engine.current import CurrentRun, current
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "TargetNotFound",
     "TriggerSpec",
     "__version__",
+    "calendar_interval",
     "call",
     "cron",
     "current",

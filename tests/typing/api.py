@@ -7,7 +7,7 @@ says so when it is no error any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import assert_type
 
 from onebeat import (
@@ -20,6 +20,7 @@ from onebeat import (
     Schedule,
     Target,
     TriggerSpec,
+    calendar_interval,
     call,
     cron,
     current,
@@ -102,6 +103,7 @@ assert_type(beat.audit(since=datetime.now(UTC) - days(1)).right, bool)
 assert_type(beat.why("digest", datetime.now(UTC)).text, str)
 assert_type(beat.serve(), bool)
 assert_type(current(), CurrentRun | None)
+assert_type(calendar_interval(months=1, at="09:00", start=date(2026, 1, 31)), TriggerSpec)
 assert_type(cron("0 9 * * *") & interval(hours=1) - once(datetime.now(UTC)), TriggerSpec)
 assert_type(call(send_daily_report), Target)
 assert_type(shell(["pg_dump", "shop"], env={"PGPASSWORD": "env:PGPASSWORD"}, cwd="/srv", input=""), Target)

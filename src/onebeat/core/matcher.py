@@ -7,12 +7,14 @@ Specs are taken as valid. May import model and errors, and must never import cor
 """
 
 import calendar
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from importlib import resources
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from onebeat.core.errors import InvalidTrigger, shown
@@ -50,7 +52,12 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
 
     match kind:
         case "cron":
-            return _cron(fields, after, until)
+            rule = _rule(fields["expression"], fields.get("days", "any"))
+            policy = ("skip", "both") if rule.real_time else ("shift", "first")
+            return _on_the_wall(rule, fields, *policy, after, until)
+        case "calendar_interval" if "start" in fields:
+            steps = _steps(json.dumps(fields, sort_keys=True), until.year)
+            return _on_the_wall(steps, fields, "shift", "first", after, until)
         case "interval" if "anchor_at" in fields:
             return _interval(fields, after, until)
         case "once" if "at" in fields:
@@ -88,6 +95,78 @@ def _interval(fields: dict[str, Json], after: datetime, until: datetime) -> set[
     return found
 
 
+class _Wanted(Protocol):
+    """What a clock on the wall should show: local times without a zone."""
+
+    def fits(self, local: datetime) -> bool:
+        """Whether it is wanted."""
+        ...
+
+    def in_hour(self, local: datetime) -> Iterator[datetime]:
+        """Yield what is wanted in the hour that begins with a whole minute."""
+        ...
+
+
+def _on_the_wall(
+    wanted: _Wanted, fields: dict[str, Json], gap: str, fold: str, after: datetime, until: datetime
+) -> set[datetime]:
+    """Return the instants at which the clock of a zone shows what is wanted."""
+    zone = _zone(fields.get("zone") or "UTC")
+    gap, fold = fields.get("gap") or gap, fields.get("fold") or fold
+    found = set[datetime]()
+    hour = after.replace(minute=0, second=0, microsecond=0)
+    while hour <= until:
+        found |= {at for at in _in_hour(wanted, zone, hour) if _right_pass(at, zone, fold)}
+        if gap == "shift":
+            found |= _after_gaps(wanted, zone, hour)
+        hour += _HOUR
+    return {at for at in found if after < at <= until}
+
+
+class _Listed:
+    """Local times that somebody has listed."""
+
+    def __init__(self, times: set[datetime]) -> None:
+        self.times = times
+        self.hours: dict[datetime, list[datetime]] = {}
+        for at in times:
+            self.hours.setdefault(at.replace(minute=0, second=0), []).append(at)
+
+    def fits(self, local: datetime) -> bool:
+        return local in self.times
+
+    def in_hour(self, local: datetime) -> Iterator[datetime]:
+        hour = local.replace(minute=0)
+        for at in self.hours.get(hour, []) + self.hours.get(hour + _HOUR, []):
+            if local <= at < local + _HOUR:
+                yield at
+
+
+@lru_cache(maxsize=64)
+def _steps(text: str, year: int) -> _Listed:
+    """List a calendar interval to the end of a year, and beyond, by going month by month from its start."""
+    fields = json.loads(text)
+    first, at = date.fromisoformat(fields["start"]), time.fromisoformat(fields.get("at", "00:00"))
+    months = 12 * fields.get("years", 0) + fields.get("months", 0)
+    step = timedelta(weeks=fields.get("weeks", 0), days=fields.get("days", 0))
+    found, later = set[datetime](), timedelta(0)
+    this, month = first.year, first.month
+    while this <= min(year + 1, 9999):
+        length = calendar.monthrange(this, month)[1]
+        try:
+            day = date(this, month, min(first.day, length)) + later
+        except OverflowError:
+            break
+        if day.year > year + 1:
+            break
+        if first.day <= length or fields.get("month_end") != "skip":
+            found.add(datetime.combine(day, at))
+        for _ in range(months):
+            this, month = (this, month + 1) if month < 12 else (this + 1, 1)
+        later += step
+    return _Listed(found)
+
+
 @dataclass(frozen=True)
 class _Rule:
     """The fields of an expression: numbers for the time, texts for what can only be asked of a date."""
@@ -108,6 +187,19 @@ class _Rule:
             and local.hour in self.hours
             and _day_fits(self, local.date())
         )
+
+    def in_hour(self, local: datetime) -> Iterator[datetime]:
+        for edge in (local, local + 59 * _MINUTE):
+            if edge.hour in self.hours and _day_fits(self, edge.date()):
+                break
+        else:
+            return
+        for k in range(60):
+            shown_minute = local + k * _MINUTE
+            if shown_minute.minute in self.minutes:
+                for second in self.seconds:
+                    if self.fits(at := shown_minute.replace(second=second)):
+                        yield at
 
 
 @lru_cache(maxsize=256)
@@ -183,21 +275,6 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo.from_file(file, key=name)
 
 
-def _cron(fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
-    rule = _rule(fields["expression"], fields.get("days", "any"))
-    zone = _zone(fields.get("zone") or "UTC")
-    gap = fields.get("gap") or ("skip" if rule.real_time else "shift")
-    fold = fields.get("fold") or ("both" if rule.real_time else "first")
-    found = set[datetime]()
-    hour = after.replace(minute=0, second=0, microsecond=0)
-    while hour <= until:
-        found |= {at for at in _in_hour(rule, zone, hour) if _right_pass(at, zone, fold)}
-        if gap == "shift":
-            found |= _after_gaps(rule, zone, hour)
-        hour += _HOUR
-    return {at for at in found if after < at <= until}
-
-
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
     offset = at.astimezone(zone).utcoffset()
     assert offset is not None
@@ -211,23 +288,16 @@ def _even(zone: ZoneInfo, hour: datetime) -> bool:
     return steady and not offset % _MINUTE
 
 
-def _in_hour(rule: _Rule, zone: ZoneInfo, hour: datetime) -> Iterator[datetime]:
-    """Yield the instants of an hour at which the clock on the wall shows what the rule wants."""
-    if not _even(zone, hour):
-        yield from (at for k in range(3_600) if rule.fits((at := hour + k * _SECOND).astimezone(zone)))
-        return
-    local = hour.replace(tzinfo=None) + _offset(zone, hour)
-    for edge in (local, local + 59 * _MINUTE):
-        if edge.hour in rule.hours and _day_fits(rule, edge.date()):
-            break
+def _in_hour(wanted: _Wanted, zone: ZoneInfo, hour: datetime) -> Iterator[datetime]:
+    """Yield the instants of an hour at which the clock on the wall shows what is wanted."""
+    if _even(zone, hour):
+        offset = _offset(zone, hour)
+        yield from (
+            (at - offset).replace(tzinfo=UTC) for at in wanted.in_hour(hour.replace(tzinfo=None) + offset)
+        )
     else:
-        return
-    for k in range(60):
-        shown_minute = local + k * _MINUTE
-        if shown_minute.minute in rule.minutes:
-            for second in rule.seconds:
-                if rule.fits(shown_minute.replace(second=second)):
-                    yield hour + k * _MINUTE + second * _SECOND
+        seconds = (hour + k * _SECOND for k in range(3_600))
+        yield from (at for at in seconds if wanted.fits(at.astimezone(zone).replace(tzinfo=None)))
 
 
 def _right_pass(at: datetime, zone: ZoneInfo, fold: str) -> bool:
@@ -239,15 +309,15 @@ def _right_pass(at: datetime, zone: ZoneInfo, fold: str) -> bool:
     return not twice or local.fold == (fold == "second")
 
 
-def _after_gaps(rule: _Rule, zone: ZoneInfo, hour: datetime) -> set[datetime]:
-    """Return the instants of an hour before which the clock leapt over something that the rule wants."""
+def _after_gaps(wanted: _Wanted, zone: ZoneInfo, hour: datetime) -> set[datetime]:
+    """Return the instants of an hour before which the clock leapt over something wanted."""
     found = set[datetime]()
     before = _offset(zone, hour - _SECOND)
     for k in range(0 if _even(zone, hour) else 3_600):
         at = hour + k * _SECOND
         offset = _offset(zone, at)
         missed = (at.replace(tzinfo=None) + before + n * _SECOND for n in range((offset - before) // _SECOND))
-        if any(rule.fits(local) for local in missed):
+        if any(wanted.fits(local) for local in missed):
             found.add(at)
         before = offset
     return found

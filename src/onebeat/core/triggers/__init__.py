@@ -5,6 +5,7 @@ kinds of the house. May import messages, model and errors, and nothing above the
 """
 
 from onebeat.core.triggers import combine as combine  # registers union, intersection, except and between
+from onebeat.core.triggers.calendar_interval import calendar_interval
 from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
 from onebeat.core.triggers.on_request import on_request
@@ -19,6 +20,7 @@ __all__ = [
     "Trigger",
     "anchored",
     "build",
+    "calendar_interval",
     "checked_language",
     "cron",
     "interval",

@@ -13,12 +13,10 @@ from onebeat.core.triggers.cronwords import cron_words
 from onebeat.core.triggers.instants import DAY, FULL_DAY, at_second, second_after, second_before
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
 from onebeat.core.triggers.times import Calendar
+from onebeat.core.triggers.wall import UNIVERSAL
 from onebeat.core.triggers.walltime import Fold, Gap, WallClock, wall_clock
 
 Days = Literal["any", "all"]
-
-# Names of the one zone whose rules no parliament can change.
-_UNIVERSAL = frozenset({"UTC", "Etc/UTC"})
 
 REMEMBERED_MAX = 8
 """Answers that an expression keeps: thousands of schedules share one, and are due together."""
@@ -121,4 +119,4 @@ def _build(fields: Fields) -> CronTrigger:
     gap = given.gap or (Gap.SKIP if read.wild else Gap.SHIFT)
     fold = given.fold or (Fold.BOTH if read.wild else Fold.FIRST)
     zone = given.zone or "UTC"
-    return CronTrigger(Calendar(read.days, read.times), wall_clock(zone, gap, fold), zone not in _UNIVERSAL)
+    return CronTrigger(Calendar(read.days, read.times), wall_clock(zone, gap, fold), zone not in UNIVERSAL)

@@ -33,7 +33,7 @@ from onebeat.core.triggers.instants import DAY
 from onebeat.core.triggers.zonefile import FOREVER, Offsets, first_day_of, read_zone
 
 CYCLE_DAYS = 146_097
-"""400 years of the Gregorian calendar: also a whole number of weeks, so every rule repeats after it."""
+"""400 years of the Gregorian calendar: also a whole number of weeks, so clocks repeat after it."""
 
 _CYCLE = CYCLE_DAYS * DAY
 # Later than this, instants are answered from within the 400 years before it. It starts 50 years after the
@@ -61,7 +61,7 @@ class Fold(StrEnum):
 
 
 class WallRule(Protocol):
-    """A set of local seconds (since 1970-01-01T00:00 local) that repeats every 400 years at the latest."""
+    """A set of local seconds (since 1970-01-01T00:00 local)."""
 
     def following(self, local: int) -> int | None:
         """Return the first one at or after ``local``; None when there is none."""
@@ -129,6 +129,29 @@ def _file(name: str) -> Traversable:
     return _package().joinpath("zoneinfo", *checked_zone(name).split("/"))
 
 
+class _Moved:
+    """A rule as it looks from ``past`` seconds earlier: a clock of the far future is that of another year."""
+
+    __slots__ = ("_past", "_rule")
+
+    def __init__(self, rule: WallRule, past: int) -> None:
+        self._rule, self._past = rule, past
+
+    def following(self, local: int) -> int | None:
+        found = self._rule.following(local + self._past)
+        return None if found is None else found - self._past
+
+    def preceding(self, local: int) -> int | None:
+        found = self._rule.preceding(local + self._past)
+        return None if found is None else found - self._past
+
+    def number(self, start: int, stop: int) -> int:
+        return self._rule.number(start + self._past, stop + self._past)
+
+    def bits(self, start: int, stop: int) -> int:
+        return self._rule.bits(start + self._past, stop + self._past)
+
+
 class WallClock:
     """A zone and a policy for its gaps and folds. Immutable; arguments and answers are UTC seconds.
 
@@ -154,7 +177,7 @@ class WallClock:
         """Return the first occurrence at or after ``start``, or None."""
         if start > _FAR:
             past = (start - _FAR_BEGIN) // _CYCLE * _CYCLE
-            found = self.after(rule, start - past)
+            found = self.after(_Moved(rule, past), start - past)
             return None if found is None else found + past
         # At the very instant of a change the search begins before it: a shifted occurrence may fall there.
         i = bisect_left(self._since, start) - 1
@@ -176,7 +199,7 @@ class WallClock:
         """Return the last occurrence at or before ``last``, or None."""
         if last > _FAR:
             past = (last - _FAR_BEGIN) // _CYCLE * _CYCLE
-            found = self.before(rule, last - past)
+            found = self.before(_Moved(rule, past), last - past)
             return None if found is None else found + past
         i = bisect_right(self._since, last) - 1
         local = last + self._offset[i]
@@ -208,7 +231,8 @@ class WallClock:
         """Return the occurrences of a UTC day (days since 1970-01-01) as a bit set, one bit a second."""
         start = day * DAY
         if start >= _FAR:
-            start -= (start - _FAR_BEGIN) // _CYCLE * _CYCLE
+            past = (start - _FAR_BEGIN) // _CYCLE * _CYCLE
+            rule, start = _Moved(rule, past), start - past
         found = 0
         for instant, a, b in self._pieces(start, start + DAY):
             found |= rule.bits(a, b) << (instant - start)
@@ -225,12 +249,15 @@ class WallClock:
         return self._offset[i] if self._end[i] - self._offset[i] > start + DAY + _NEAR else None
 
     def _far_number(self, rule: WallRule, start: int, stop: int) -> int:
-        """Count whole cycles at once, and what remains within the years that are written out."""
-        turns = (stop - _FAR_BEGIN) // _CYCLE
-        done = max(0, (start - _FAR_BEGIN) // _CYCLE)
-        start, stop = start - done * _CYCLE, stop - turns * _CYCLE
-        whole = (turns - done) * self.number(rule, _FAR_BEGIN, _FAR) if turns > done else 0
-        return whole + self.number(rule, start, stop) - self.number(rule, stop, start)
+        """Count cycle by cycle: each is looked at within the years that are written out."""
+        found = self.number(rule, start, _FAR) if start < _FAR else 0
+        start = max(start, _FAR)
+        while start < stop:
+            past = (start - _FAR_BEGIN) // _CYCLE * _CYCLE
+            end = min(stop, past + _FAR)
+            found += self.number(_Moved(rule, past), start - past, end - past)
+            start = end
+        return found
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield the stretches of [start, stop) in which local time runs evenly: (instant, local from, to)."""
