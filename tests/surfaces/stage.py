@@ -13,6 +13,7 @@ from onebeat.testing.clock import NOON, VirtualClock
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 def at(hour: int, minute: int = 0, day: int = 21) -> datetime:

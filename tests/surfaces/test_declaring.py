@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 import pytest
-from tests.surfaces.stage import HOUR, Town, close, fail, report
+from tests.surfaces.stage import DAY, HOUR, Town, close, fail, report
 
 from onebeat import Conflict, InvalidInput, Onebeat, StoreUnavailable, call, cron, interval, minutes, once
+from onebeat.core.decide import settle
 from onebeat.core.model import Schedule
 from onebeat.core.reconcile import Verb
 
@@ -190,6 +191,42 @@ def test_what_a_person_deleted_stays_deleted_through_every_start(town: Town) -> 
 
     beat.apply(revision=4)
     assert row(beat, "a").incarnation == 2
+
+
+def test_what_a_person_deleted_stays_deleted_when_its_history_is_forgotten(town: Town) -> None:
+    beat = town.app(revision=3)
+    beat.declare("a", interval(minutes=5), close, keep_days=1)
+    beat.apply()
+    beat.schedules.delete("a")
+    town.clock.advance(3 * DAY)
+    assert beat.store.purge(town.clock.now(), 100).schedules == 1
+
+    beat.service(("dispatcher",))
+    assert beat.schedules.list() == []
+
+    beat.apply(revision=4)
+    assert row(beat, "a").incarnation == 2
+
+
+def test_a_declared_one_off_that_has_fired_is_not_brought_back_to_fire_again(town: Town) -> None:
+    beat = town.app(revision=3)
+    beat.declare("move-the-archive", once(in_=minutes(5)), close, keep_days=1)
+    beat.apply()
+    town.clock.advance(HOUR)
+    (due,) = beat.store.due(town.clock.now(), 10).rows
+    assert beat.store.settle(town.clock.now(), [settle(due, town.clock.now())]).won == (True,)
+    (run,) = beat.runs.list()
+    beat.runs.cancel(run.id)
+    town.clock.advance(3 * DAY)
+    assert beat.store.purge(town.clock.now(), 100).runs == 1
+
+    newer = town.app(revision=4)
+    newer.declare("move-the-archive", once(in_=minutes(5)), close, keep_days=1)
+    newer.service(("dispatcher",))
+    town.clock.advance(HOUR)
+
+    assert beat.store.due(town.clock.now(), 10).rows == ()
+    assert row(beat, "move-the-archive").next_at is None
 
 
 def test_whoever_came_in_between_is_read_and_decided_again(town: Town) -> None:

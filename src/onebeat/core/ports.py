@@ -218,10 +218,12 @@ class Ledger(Protocol):
         events and schedules, oldest first, schedules from ``from_id`` on in id order; a run's lines and own
         events go with it. Never unfinished runs, the trail, or a mark. Leaves one summary row per schedule
         and day (UTC, of the tile's end) and moves ``provable_from``. A tombstone that old, or an ended
-        one-off, goes with its last history, leaving ``schedule.purged`` in the trail with one version more:
-        from there it is still answered as a tombstone (``owing``, ``put``), so that no name, id or version
-        starts again. From the first schedule on (``from_id`` 0) it also forgets entries of the inbox that
-        were answered longer than ANSWERS_KEPT ago, at most ``limit``, the longest ago first.
+        one-off that has no owner, goes with its last history, leaving ``schedule.purged`` in the trail with
+        one version more: from there it is still answered as a tombstone of its owner and revision (``owing``,
+        ``put``), so that no name, id or version starts again. One that has an owner stays: a declaration
+        would bring it back, and it would fire again. From the first schedule on (``from_id`` 0) it also
+        forgets entries of the inbox that were answered longer than ANSWERS_KEPT ago, at most ``limit``, the
+        longest ago first.
         """
 
     def wait(self, until: datetime | None) -> bool:

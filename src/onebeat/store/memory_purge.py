@@ -97,6 +97,16 @@ class MemoryPurge(MemoryReader):
     def _bury(self, row: Schedule, now: datetime) -> None:
         """Take a row out of the table. The trail goes on knowing its name, id, version and mark."""
         del self._rows[row.id]
+        self._buried[row.id] = replace(
+            row,
+            version=row.version + 1,
+            next_at=None,
+            paused=None,
+            quarantined=None,
+            deleted=True,
+            skips=(),
+            applied=None,
+        )
         self._trail[row.id].append(
             Change(
                 edit_id=f"purge:{row.id}:{row.version}",
@@ -148,4 +158,5 @@ def _over(row: Schedule, now: datetime) -> bool:
     """Whether a row that has no history left has nothing more to say: it is gone, or nothing will come."""
     if row.deleted:
         return row.cut_at < now - timedelta(days=row.definition.policy.keep_days)
-    return row.definition.trigger.kind == ONE_OFF and row.next_at is None and not row.dormant
+    ended = row.definition.trigger.kind == ONE_OFF and row.next_at is None and not row.dormant
+    return ended and not row.owner

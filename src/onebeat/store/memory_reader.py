@@ -47,6 +47,7 @@ class MemoryReader:
         self._clock = clock
         self._lock = threading.RLock()
         self._rows: dict[int, Schedule] = {}
+        self._buried: dict[int, Schedule] = {}  # tombstones of rows that have left the table
         self._ids: dict[str, int] = {}  # every name ever used, for ever
         self._definitions: dict[tuple[int, int], Definition] = {}
         self._trail: dict[int, list[Change]] = {}
@@ -88,26 +89,11 @@ class MemoryReader:
             return [(row, self._load(row.id)) for row in rows if row is not None]
 
     def _row(self, name: str) -> Schedule | None:
-        """Return the row of a name; where it was purged, the tombstone that the trail remembers."""
+        """Return the row of a name; where it was purged, the tombstone that is left of it."""
         schedule_id = self._ids.get(name)
         if schedule_id is None:
             return None
-        if schedule_id in self._rows:
-            return self._rows[schedule_id]
-        last = self._trail[schedule_id][-1]
-        return Schedule(
-            id=last.schedule_id,
-            name=last.schedule,
-            incarnation=last.incarnation,
-            version=last.version,
-            number=last.number,
-            definition=last.definition,
-            settled_until=last.settled_until,
-            cut_at=last.cut_at,
-            deleted=True,
-            tz_version=last.tz_version,
-            created_at=last.committed_at,
-        )
+        return self._rows.get(schedule_id) or self._buried[schedule_id]
 
     def _load(self, schedule_id: int) -> Load:
         waiting = self._waiting(schedule_id)

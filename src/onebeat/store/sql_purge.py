@@ -18,7 +18,7 @@ from onebeat.store.dialects.protocol import PURGE, BatchDelete, Row, Session
 from onebeat.store.rows import DELETED, FIRST, instant_of, is_once, policy_of
 from onebeat.store.sql_runs import SqlRuns
 
-VISITED = """SELECT s.id, s.version, s.next_at, s.dormant, c.cut_at, d.policy, d.trigger
+VISITED = """SELECT s.id, s.version, s.next_at, s.dormant, c.cut_at, c.owner, d.policy, d.trigger
     FROM onebeat_schedules AS s
     LEFT JOIN onebeat_changes AS c ON c.id = s.change_id
     LEFT JOIN onebeat_definitions AS d ON d.id = s.definition_id
@@ -49,7 +49,7 @@ BURIED = """INSERT INTO onebeat_changes (edit_id, schedule_id, schedule, incarna
         action, actor, reason, cut_at, boundary_at, committed_at, settled_until, deleted, owner, revision,
         tz_version, created_at)
     SELECT ?, s.id, s.name, s.incarnation, s.version + 1, s.definition_id, 'schedule.purged', '', '',
-        c.cut_at, s.settled_until, ?, s.settled_until, 1, '', 0, c.tz_version, c.created_at
+        c.cut_at, s.settled_until, ?, s.settled_until, 1, c.owner, c.revision, c.tz_version, c.created_at
     FROM onebeat_schedules AS s JOIN onebeat_changes AS c ON c.id = s.change_id
     WHERE s.id = ? AND s.version = ?"""
 UNCHANGED = "SELECT 1 FROM onebeat_schedules WHERE id = ? AND version = ?"
@@ -101,7 +101,7 @@ def _search(session: Session, now: datetime, limit: int, from_id: int) -> tuple[
     found: list[Beyond] = []
     room = limit
     rows = session.rows(VISITED, (from_id, limit + 1))
-    for schedule_id, version, next_at, dormant, cut_at, policy_text, trigger_text in rows[:limit]:
+    for schedule_id, version, next_at, dormant, cut_at, owner, policy_text, trigger_text in rows[:limit]:
         if room <= 0:
             return found, schedule_id
         policy = policy_of(policy_text)
@@ -109,7 +109,7 @@ def _search(session: Session, now: datetime, limit: int, from_id: int) -> tuple[
         items = list(islice(_beyond(session, schedule_id, since, policy.keep_runs), room))
         room -= len(items)
         deleted_long_ago = dormant & DELETED and cut_at is not None and cut_at < since
-        ended = next_at is None and not dormant and is_once(trigger_text)
+        ended = next_at is None and not dormant and not owner and is_once(trigger_text)
         over = (
             room > 0 and bool(deleted_long_ago or ended) and not _has_more(session, schedule_id, len(items))
         )

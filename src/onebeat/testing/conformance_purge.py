@@ -298,7 +298,7 @@ class PurgeSuite(Stage):
     def test_a_purged_tombstone_goes_on_where_the_last_incarnation_ended(self, book: Book) -> None:
         book.accept(book.deletion(book.create(keep_days=1)))
         edit = book.rebirth(book.row())
-        book.accept(replace(edit, after=replace(edit.after, tz_version="2026.1")))
+        book.accept(replace(edit, after=replace(edit.after, tz_version="2026.1", owner="me", revision=7)))
         last = book.accept(book.deletion(book.row()))
         book.clock.advance(2 * DAY)
 
@@ -306,6 +306,7 @@ class PurgeSuite(Stage):
 
         row = book.row()
         assert (row.incarnation, row.number, row.tz_version) == (2, last.number, "2026.1")
+        assert (row.owner, row.revision) == ("me", 7)
         assert (row.definition, row.cut_at) == (last.definition, last.cut_at)
 
     def test_a_purged_name_starts_nothing_again(self, book: Book) -> None:
@@ -336,6 +337,20 @@ class PurgeSuite(Stage):
         row = book.row("ping")
         assert (row.deleted, row.settled_until) == (True, at)
         assert book.put(book.creation("ping", once)).answer is Answer.STALE
+
+    def test_an_ended_one_off_that_somebody_declares_stays_without_its_history(self, book: Book) -> None:
+        edit = book.creation("ping", book.definition(kind="once", keep_days=1))
+        row = book.accept(replace(edit, after=replace(edit.after, owner="me", revision=7)))
+        at = book.clock.advance(MINUTE)
+        book.settle(book.decision(row, book.fired(row, at), next_at=None))
+        book.finish(one(book.claim()).run)
+        book.clock.advance(2 * DAY)
+
+        purged = self.purge(book)
+
+        assert (purged.runs, purged.schedules) == (1, 0)
+        row = book.row("ping")
+        assert (row.deleted, row.owner, row.revision, row.settled_until) == (False, "me", 7, at)
 
     @pytest.mark.parametrize("paused", [None, "by hand"])
     def test_a_one_off_that_has_not_ended_stays(self, paused: str | None, book: Book) -> None:

@@ -67,13 +67,13 @@ class RedisPurge(RedisReader):
 
 def _wanted(row: Sequence[Any], now: datetime, room: int) -> list[Any]:
     """Return what to look for: id, since when, runs that are kept, items at most, whether the row ends."""
-    schedule_id, _, next_at, dormant, cut_at, policy_text, trigger = row
+    schedule_id, _, next_at, dormant, cut_at, owner, policy_text, trigger = row
     policy = policy_of(policy_text)
     since = text_of(now - timedelta(days=policy.keep_days))
     if is_deleted(dormant):
         ending = (number_of(cut_at) or 0) < int(since)
     else:
-        ending = next_at is None and not number_of(dormant) and is_once(trigger)
+        ending = next_at is None and not number_of(dormant) and not owner and is_once(trigger)
     return [schedule_id, since, policy.keep_runs, room, ending]
 
 

@@ -320,9 +320,10 @@ end
 function ask.visited(from_id, limit)
   local found = {}
   for index, id in ipairs(call('ZRANGEBYSCORE', ns .. 'rows', from_id, '+inf', 'LIMIT', 0, limit)) do
-    local row = values('schedule:' .. id, {'version', 'next_at', 'dormant', 'cut_at', 'number'})
+    local row = values('schedule:' .. id, {'version', 'next_at', 'dormant', 'cut_at', 'number', 'change'})
+    local owner = call('HGET', ns .. 'change:' .. (row[6] or ''), 'owner')
     local documents = values('definition:' .. id .. ':' .. (row[5] or ''), {'policy', 'trigger'})
-    found[index] = {id, row[1], row[2], row[3], row[4], documents[1], documents[2]}
+    found[index] = {id, row[1], row[2], row[3], row[4], owner, documents[1], documents[2]}
   end
   return found
 end

@@ -93,12 +93,14 @@ local function bury(id, version)
     return 0
   end
   local edit = 'purge:' .. id .. ':' .. version
-  local zones, created_at = unpack(values('change:' .. row.change, {'tz_version', 'created_at'}))
+  local zones, created_at, owner, revision = unpack(values(
+    'change:' .. row.change, {'tz_version', 'created_at', 'owner', 'revision'}
+  ), 1, 4)
   call('HSET', ns .. 'change:' .. edit, 'edit_id', edit, 'schedule_id', id, 'schedule', row.name,
     'incarnation', row.incarnation, 'version', whole(tonumber(version) + 1), 'number', row.number,
     'action', 'schedule.purged', 'cut_at', row.cut_at, 'boundary_at', row.settled_until,
     'committed_at', args[1], 'settled_until', row.settled_until, 'deleted', '1',
-    'tz_version', zones or '', 'created_at', created_at or args[1])
+    'owner', owner or '', 'revision', revision or '0', 'tz_version', zones or '', 'created_at', created_at or args[1])
   call('RPUSH', ns .. 'trail:' .. id, edit)
   call('DEL', ns .. 'schedule:' .. id)
   call('ZREM', ns .. 'schedules', row.name)
