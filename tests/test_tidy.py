@@ -20,7 +20,7 @@ THIS = "tests/test_tidy.py"  # it has to spell out what it looks for
 LINES_MAX = 500
 LINES_MAX_EVER = 1000
 BODY_LINES_MAX = 70
-INIT_LINES_MAX = 60
+INIT_LINES_MAX = 80  # a line for each public name, and there are many kinds of when
 
 # path -> reason. A file that is short again must leave the list.
 LONG_FILES: dict[str, str] = {}

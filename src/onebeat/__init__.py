@@ -17,7 +17,16 @@ from onebeat.core.errors import (
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
 from onebeat.core.targets import call, http, shell
-from onebeat.core.triggers import calendar_interval, cron, interval, on_request, once
+from onebeat.core.triggers import (
+    calendar_interval,
+    cron,
+    dates,
+    holidays,
+    interval,
+    on_request,
+    once,
+    workdays,
+)
 from onebeat.engine.current import CurrentRun, current
 
 __all__ = [
@@ -46,7 +55,9 @@ __all__ = [
     "call",
     "cron",
     "current",
+    "dates",
     "days",
+    "holidays",
     "hours",
     "http",
     "interval",
@@ -55,4 +66,5 @@ __all__ = [
     "once",
     "seconds",
     "shell",
+    "workdays",
 ]

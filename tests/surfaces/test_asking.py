@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from tests.surfaces.stage import HOUR, MINUTE, at, close, fail, report
 
-from onebeat import InvalidInput, NotFound, cron, interval, minutes, seconds
+from onebeat import InvalidInput, NotFound, cron, holidays, interval, minutes, seconds, workdays
 from onebeat.core.edits import quarantine
 from onebeat.core.model import Event, Run
+from onebeat.core.publicdays import announced_until, calendar_version
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.conformance_stage import Book
 from onebeat.testing.virtual import VirtualOnebeat
@@ -355,6 +356,37 @@ def test_a_doctor_changes_nothing(beat: VirtualOnebeat) -> None:
     beat.audit()
     beat.why("a", at(13))
     assert picture() == before
+
+
+def test_a_doctor_warns_where_a_calendar_ends_soon_or_has_ended(beat: VirtualOnebeat) -> None:
+    ends = announced_until("CN")
+    assert ends is not None
+    for name, calendar in (("a", workdays("CN")), ("b", holidays("CN")), ("law", holidays("DE"))):
+        beat.schedules.put(name, cron("0 9 * * *") - calendar, close)
+    midnight = datetime(ends.year, ends.month, ends.day, tzinfo=UTC)
+
+    beat.at(midnight - timedelta(days=61))
+    assert told(beat, "calendars") == []
+    beat.at(midnight - timedelta(days=60))
+    assert [level for level, _ in told(beat, "calendars")] == ["warn"]
+    assert told(beat, "calendars")[0][1].startswith(f"the calendar of a, b ends {ends}: ")
+    beat.at(midnight + timedelta(days=400))
+    assert f"the calendar of a, b ended {ends}: " in told(beat, "calendars")[0][1]
+    assert beat.schedules.show("a").calendar_ends == ends
+    assert beat.schedules.show("law").calendar_ends is None
+
+
+def test_a_doctor_compares_the_calendars_that_nodes_have(beat: VirtualOnebeat) -> None:
+    book = Book(beat.store, beat.clock)
+    version = calendar_version()
+    beat.store.announce(book.node("a", settings={"the calendars of public holidays": "holidays 0.1"}))
+
+    assert told(beat, "agreement") == [
+        (
+            "warn",
+            f"the calendars of public holidays differs: holidays 0.1 on a; holidays {version} on this app",
+        )
+    ]
 
 
 def test_a_doctor_names_what_live_nodes_and_this_app_do_not_agree_on(beat: VirtualOnebeat) -> None:

@@ -24,8 +24,9 @@ from onebeat.cli.words import cron_texts, cut, span, table
 from onebeat.core import errors
 from onebeat.core.definition import PolicyOptions
 from onebeat.core.errors import InvalidInput, OnebeatError
-from onebeat.core.model import Node
-from onebeat.core.triggers import cron
+from onebeat.core.model import Node, as_json
+from onebeat.core.publicdays import announced_until
+from onebeat.core.triggers import cron, workdays
 from onebeat.testing.virtual import VirtualOnebeat
 
 CLOSE = "tests.surfaces.stage:close"
@@ -575,6 +576,14 @@ def test_a_preview_prints_instants_with_their_offset(terminal: Terminal) -> None
     terminal(*words)
     assert terminal.said.splitlines()[1] == "2026-03-08T03:00:00-04:00"
     assert terminal.complained == "at 02:30, every day, America/New_York\n"
+
+
+def test_a_schedule_shows_when_its_calendar_ends(terminal: Terminal) -> None:
+    spec = cron("0 9 * * *") & workdays("CN")
+    terminal("schedule", "add", "a", "--trigger", json.dumps(as_json(spec)), "--call", CLOSE)
+
+    terminal("schedule", "show", "a")
+    assert f"calendar ends  {announced_until('CN')}\n" in terminal.said
 
 
 def test_triggers_are_said_in_the_language_that_was_asked_for(

@@ -12,6 +12,7 @@ from datetime import timedelta
 from onebeat.app.declaring import Declarations
 from onebeat.core.codec import to_text
 from onebeat.core.messages import Share
+from onebeat.core.publicdays import calendar_version
 
 DIGITS = 8
 
@@ -39,9 +40,17 @@ def served(
     said = {"the durability": durability}
     if "worker" in roles:
         said |= {f"the lease in queue {queue}": f"{lease.total_seconds():g} s" for queue in queues}
+    if "dispatcher" in roles:
+        said |= calendars()
     if "dispatcher" in roles and share is not None:
         said["the number of shares"] = str(share.of)
     return said
+
+
+def calendars() -> dict[str, str]:
+    """Return what a process says of the calendars of public holidays; nothing where there are none."""
+    version = calendar_version()
+    return {} if version is None else {"the calendars of public holidays": f"holidays {version}"}
 
 
 def differences(said: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Literal
 
 from onebeat._version import __version__
@@ -10,15 +10,16 @@ from onebeat.app import agreeing
 from onebeat.app.declaring import Declarations
 from onebeat.app.desk import Desk
 from onebeat.core.catalogue import SETTINGS
-from onebeat.core.errors import near_miss
+from onebeat.core.errors import OnebeatError, near_miss
 from onebeat.core.messages import ScheduleQuery
-from onebeat.core.model import Node, Noun
+from onebeat.core.model import Node, Noun, Schedule
 from onebeat.core.ports import Neighbouring
-from onebeat.core.triggers import tz_version
+from onebeat.core.triggers import calendar_ends, tz_version
 
 OFFSET_MAX = timedelta(seconds=1)
 NAMED_MAX = 5
 SCANNED_MAX = 10_000
+ENDS_SOON = timedelta(days=60)
 
 
 class Complaint(Noun, frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ class Health:
             *self._nodes(),
             *self._agreement(),
             *self._work(),
+            *self._calendars(),
             *self._settings(),
         ]
 
@@ -97,7 +99,7 @@ class Health:
 
     def _agreement(self) -> Iterator[Complaint]:
         """Compare what live nodes have announced, and what this app declares; look for ledgers beside."""
-        here = agreeing.declared(self._declarations, self._desk.zone)
+        here = agreeing.declared(self._declarations, self._desk.zone) | agreeing.calendars()
         alive = [(node.id, node.settings) for node in self._alive()]
         for what in agreeing.differences([*alive, ("this app", here)]):
             yield _warn("agreement", what)
@@ -127,6 +129,38 @@ class Health:
         if missing:
             more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
             yield _warn("targets", f"no live node has announced {', '.join(missing[:NAMED_MAX])}{more}")
+
+    def _calendars(self) -> Iterator[Complaint]:
+        """Look for schedules whose calendar of public holidays has been announced for a short time only."""
+        ending: dict[date, list[str]] = {}
+        today = self._desk.store.now().date()
+        for row in self._rows():
+            try:
+                ends = calendar_ends(row.definition.trigger)
+            except OnebeatError as error:
+                if row.quarantined is None:
+                    yield _warn("calendars", f"{row.name} cannot be understood here: {error}")
+                continue
+            if ends is not None and ends - today <= ENDS_SOON:
+                ending.setdefault(ends, []).append(row.name)
+        for ends, names in sorted(ending.items()):
+            more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+            yield _warn(
+                "calendars",
+                f"the calendar of {', '.join(names[:NAMED_MAX])}{more} "
+                f"{'ended' if ends < today else 'ends'} {ends}: later days follow the law alone, without "
+                "make-up days; when the next year has been announced, upgrade the package holidays on every "
+                "node",
+            )
+
+    def _rows(self) -> Iterator[Schedule]:
+        after, seen = "", 0
+        while seen < SCANNED_MAX:
+            page = self._desk.store.schedules(ScheduleQuery(after=after))
+            yield from page
+            if not page:
+                return
+            after, seen = page[-1].name, seen + len(page)
 
     def _quarantined(self, count: int) -> str:
         rows = self._desk.store.schedules(ScheduleQuery(limit=SCANNED_MAX))

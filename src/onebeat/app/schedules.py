@@ -1,7 +1,7 @@
 """Schedules, acted upon: what these methods do is done when they return, on every node."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeAlias, Unpack
 from uuid import uuid4
 
@@ -13,11 +13,11 @@ from onebeat.core import acts, edits
 from onebeat.core.acts import Decide, DecidePresent, IfExists, change, creation
 from onebeat.core.definition import Options, checked_definition, define, policy_of, read_trigger
 from onebeat.core.edits import Author
-from onebeat.core.errors import Conflict, InvalidInput
+from onebeat.core.errors import Conflict, InvalidInput, OnebeatError
 from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
 from onebeat.core.targets import address_of
-from onebeat.core.triggers import build
+from onebeat.core.triggers import build, calendar_ends
 
 # Named, because within the class `list` is one of its methods.
 Rows: TypeAlias = list[Schedule]
@@ -37,6 +37,7 @@ class Shown(Noun, frozen=True, kw_only=True):
     upcoming: tuple[datetime, ...]
     last_runs: tuple[Run, ...]
     warnings: tuple[str, ...]
+    calendar_ends: date | None = None
 
 
 class Schedules:
@@ -258,6 +259,7 @@ class Schedules:
             upcoming=tuple(at for at in upcoming if at not in row.skips),
             last_runs=tuple(runs),
             warnings=warnings,
+            calendar_ends=_calendar_ends(row),
         )
 
     def _amiss(self, row: Schedule) -> tuple[str, ...]:
@@ -297,3 +299,10 @@ class Schedules:
         if not rows:
             raise self._desk.unknown(name)
         return self._desk.store.trail(rows[0][0].id)
+
+
+def _calendar_ends(row: Schedule) -> date | None:
+    try:
+        return calendar_ends(row.definition.trigger)
+    except OnebeatError:  # a kind or a library that is not here: what is amiss says so
+        return None

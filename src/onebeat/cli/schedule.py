@@ -307,6 +307,7 @@ def _shown(session: Session, shown: Shown) -> str:
             ("reason", row.quarantined or row.paused or ""),
             ("when", trigger_words(session, definition.trigger)),
             ("cron", "\n".join(cron_texts(definition.trigger))),
+            ("calendar ends", "" if shown.calendar_ends is None else shown.calendar_ends.isoformat()),
             ("target", target.key),
             ("arguments", _arguments(list(target.args), target.kwargs)),
             ("queue", target.queue),

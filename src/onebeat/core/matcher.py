@@ -3,7 +3,7 @@
 It shares no code with core/triggers and no idea either. Those jump from occurrence to occurrence, by
 arithmetic on tables; this walks forward through every hour of UTC, asks the standard library what the clock
 on the wall shows, and tests that against the text. Far slower, and wrong elsewhere if it is wrong anywhere.
-Specs are taken as valid. May import model and errors, and must never import core/triggers.
+Specs are taken as valid. May import model, errors and matchdays, and must never import core/triggers.
 """
 
 import calendar
@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
-from importlib import resources
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from onebeat.core.errors import InvalidTrigger, shown
+from onebeat.core.matchdays import DENSE, lies_in, zone_of
 from onebeat.core.model import Json, TriggerSpec
 
+_MICROSECOND = timedelta(microseconds=1)
 _SECOND, _MINUTE, _HOUR, _DAY = (timedelta(seconds=length) for length in (1, 60, 3_600, 86_400))
 _MACROS = {
     "@YEARLY": "0 0 1 1 *",
@@ -67,8 +68,12 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
             return set()
         case "union":
             return set().union(*(part(each) for each in fields["of"]))
-        case "intersection":
-            return set.intersection(*(part(each) for each in fields["of"]))
+        case "intersection" if listable := [each for each in fields["of"] if not _dense(each)]:
+            found = set.intersection(*(part(each) for each in listable))
+            rest = [each for each in fields["of"] if _dense(each)]
+            return {at for at in found if all(_holds(each, at) for each in rest)}
+        case "except" if _dense(fields["without"]):
+            return {at for at in part(fields["of"]) if not _holds(fields["without"], at)}
         case "except":
             return part(fields["of"]) - part(fields["without"])
         case "between":
@@ -80,8 +85,43 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
         case _:
             what = f"trigger kind {shown(kind, 40)} with {', '.join(fields) or 'no fields'} cannot be checked"
             raise InvalidTrigger(
-                f"{what}: it is from outside, or relative to a declaration that has not happened"
+                f"{what}: it is from outside, relative to a declaration that has not happened, or a calendar "
+                "with nothing that says the time"
             )
+
+
+def _dense(spec: Json) -> bool:
+    """Whether a spec holds every microsecond of something, so that its instants cannot be listed."""
+    match spec["kind"]:
+        case "union":
+            return any(_dense(each) for each in spec["fields"]["of"])
+        case "intersection":
+            return all(_dense(each) for each in spec["fields"]["of"])
+        case "except" | "between":
+            return _dense(spec["fields"]["of"])
+        case kind:
+            return kind in DENSE
+
+
+def _holds(spec: Json, at: datetime) -> bool:
+    """Whether a spec holds an instant."""
+    kind, fields = spec["kind"], spec["fields"]
+    if not _dense(spec):
+        return at in _within(kind, fields, at - _MICROSECOND, at)
+    match kind:
+        case "union":
+            return any(_holds(each, at) for each in fields["of"])
+        case "intersection":
+            return all(_holds(each, at) for each in fields["of"])
+        case "except":
+            return _holds(fields["of"], at) and not _holds(fields["without"], at)
+        case "between":
+            bounds = [
+                fields.get(name) and datetime.fromisoformat(fields[name]) for name in ("start_at", "end_at")
+            ]
+            return (bounds[0] or at) <= at <= (bounds[1] or at) and _holds(fields["of"], at)
+        case _:
+            return lies_in(kind, fields, at)
 
 
 def _interval(fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
@@ -111,7 +151,7 @@ def _on_the_wall(
     wanted: _Wanted, fields: dict[str, Json], gap: str, fold: str, after: datetime, until: datetime
 ) -> set[datetime]:
     """Return the instants at which the clock of a zone shows what is wanted."""
-    zone = _zone(fields.get("zone") or "UTC")
+    zone = zone_of(fields.get("zone") or "UTC")
     gap, fold = fields.get("gap") or gap, fields.get("fold") or fold
     found = set[datetime]()
     hour = after.replace(minute=0, second=0, microsecond=0)
@@ -267,12 +307,6 @@ def _weekday_fits(term: str, day: date) -> bool:
     if which == "L":
         return (day + 7 * timedelta(days=1)).month != day.month
     return not which or (day.day - 1) // 7 + 1 == int(which)
-
-
-@cache
-def _zone(name: str) -> ZoneInfo:
-    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
-        return ZoneInfo.from_file(file, key=name)
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:

@@ -6,11 +6,12 @@ kinds of the house. May import messages, model and errors, and nothing above the
 
 from onebeat.core.triggers import combine as combine  # registers union, intersection, except and between
 from onebeat.core.triggers.calendar_interval import calendar_interval
+from onebeat.core.triggers.calendars import dates, holidays, workdays
 from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
 from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
-from onebeat.core.triggers.registry import Kind, anchored, build, kind, with_zone
+from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, with_zone
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
 from onebeat.core.triggers.words import LANGUAGES, checked_language, words
 
@@ -20,9 +21,12 @@ __all__ = [
     "Trigger",
     "anchored",
     "build",
+    "calendar_ends",
     "calendar_interval",
     "checked_language",
     "cron",
+    "dates",
+    "holidays",
     "interval",
     "kind",
     "on_request",
@@ -30,6 +34,7 @@ __all__ = [
     "tz_version",
     "with_zone",
     "words",
+    "workdays",
     "zone",
     "zone_names",
 ]

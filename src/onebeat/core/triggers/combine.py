@@ -17,7 +17,7 @@ import msgspec
 
 from onebeat.core.errors import InvalidTrigger
 from onebeat.core.model import Json, utc
-from onebeat.core.triggers.grid import count_days, is_gridded, is_whole
+from onebeat.core.triggers.grid import count_days, is_dense, is_gridded, is_whole
 from onebeat.core.triggers.instants import (
     DAY,
     EARLIEST,
@@ -88,6 +88,11 @@ class Combination:
     def whole(self) -> bool:
         """Whether only whole seconds are held, and all parts can show their days."""
         return self.gridded and is_whole(self.parts[0])
+
+    @property
+    def dense(self) -> bool:
+        """Whether every microsecond of something is held."""
+        return is_dense(self.parts[0])
 
     @property
     def leaves(self) -> int:
@@ -162,6 +167,11 @@ class UnionTrigger(Combination):
         """Whether all parts hold whole seconds only."""
         return all(is_whole(part) for part in self.parts)
 
+    @property
+    def dense(self) -> bool:
+        """Whether any part holds every microsecond of something."""
+        return any(is_dense(part) for part in self.parts)
+
     def bound(self, t: datetime, later: bool) -> datetime | None:
         """Return the nearest of the parts' bounds."""
         found = [bound for part in self.parts if (bound := _bound(part, t, later))]
@@ -189,6 +199,11 @@ class IntersectionTrigger(Combination):
     def whole(self) -> bool:
         """Whether one part holds whole seconds only, and all can show their days."""
         return self.gridded and any(is_whole(part) for part in self.parts)
+
+    @property
+    def dense(self) -> bool:
+        """Whether all parts hold every microsecond of something."""
+        return all(is_dense(part) for part in self.parts)
 
     def bound(self, t: datetime, later: bool) -> datetime | None:
         """Return the farthest of the parts' bounds, each asked from the one before."""

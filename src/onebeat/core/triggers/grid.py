@@ -35,6 +35,11 @@ def is_gridded(trigger: Trigger) -> TypeGuard[Gridded]:
     return bool(getattr(trigger, "gridded", False))
 
 
+def is_dense(trigger: Trigger) -> bool:
+    """Return whether a trigger holds every microsecond of something, as calendars and windows do."""
+    return bool(getattr(trigger, "dense", False))
+
+
 def is_whole(trigger: Trigger) -> bool:
     """Return whether a trigger's days show all of it."""
     return is_gridded(trigger) and trigger.whole

@@ -7,7 +7,7 @@ errors and messages, and nothing above them.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TypeVar
@@ -32,6 +32,7 @@ DEPTH_MAX = 16
 
 Fields = dict[str, Json]
 Build = Callable[[Fields], Trigger]
+Ends = Callable[[Fields], date | None]
 Words = Callable[[Fields, str], str]
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
@@ -45,6 +46,7 @@ class Kind:
     what is relative to the declaration into instants, given the cut. ``nested`` names the fields that hold
     other specs, one or a list: whatever is said of a whole spec is then said of them too. ``shape`` is what
     ``build`` has ``read_fields`` read: it is learnt here, by the one thread that imports (``learn_nouns``).
+    ``ends`` answers the last day that its data is known for, where that is announced year by year.
     ``words`` says the fields as people would, given the language, ``en`` or ``zh``; without it they are shown
     as JSON.
     """
@@ -55,6 +57,7 @@ class Kind:
     anchor: Callable[[Fields, datetime], Fields] | None = None
     nested: tuple[str, ...] = ()
     words: Words | None = None
+    ends: Ends | None = None
 
     def __post_init__(self) -> None:
         if self.shape is not None:
@@ -72,11 +75,14 @@ def kind(
     anchor: Callable[[Fields, datetime], Fields] | None = None,
     nested: tuple[str, ...] = (),
     words: Words | None = None,
+    ends: Ends | None = None,
 ) -> Callable[[Build], Build]:
     """Register the decorated function as the builder of a kind."""
 
     def registered(build: Build) -> Build:
-        _KINDS[name] = Kind(build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested, words=words)
+        _KINDS[name] = Kind(
+            build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested, words=words, ends=ends
+        )
         return build
 
     return registered
@@ -101,7 +107,8 @@ def anchored(spec: TriggerSpec, cut: datetime) -> TriggerSpec:
 
     ``cut`` is the instant from which the definition is in force; fill in the zone first. A spec with nothing
     relative is unchanged, so that anchoring twice is harmless. A combination that holds no instant at all,
-    past or to come, is refused here: parts that never meet, or one that is wholly excluded.
+    past or to come, is refused here: parts that never meet, or one that is wholly excluded. So is a calendar
+    or a window alone, which holds every microsecond of its days.
 
     Raises InvalidTrigger for those, and for what ``build`` refuses.
     """
@@ -112,6 +119,11 @@ def anchored(spec: TriggerSpec, cut: datetime) -> TriggerSpec:
         return of.anchor(each.fields, cut) if of.anchor else each.fields
 
     found = _rewritten(spec, resolved)
+    if getattr(build(found), "dense", False):
+        raise InvalidTrigger(
+            f"the {found.kind} {shown(_canonical(found).decode())} holds every microsecond of its days or "
+            "hours, so it cannot say when to fire; join it with what does: cron('0 9 * * *') & workdays('CN')"
+        )
     for _, each in _parts(found):
         trigger = build(each) if kind_of(each.kind).nested else None
         if trigger and trigger.after(cut) is None and trigger.before(cut) is None:
@@ -130,6 +142,15 @@ def with_zone(spec: TriggerSpec, zone: str) -> TriggerSpec:
         return {**each.fields, "zone": zone} if of.zoned and each.fields.get("zone") is None else each.fields
 
     return _rewritten(spec, settled)
+
+
+def calendar_ends(spec: TriggerSpec) -> date | None:
+    """Return the last day that every calendar in a spec is announced for; None where none ends.
+
+    What a calendar says of later days is computed: no make-up days, and no days off in exchange for them.
+    """
+    found = [of.ends(each.fields) for _, each in _parts(spec) if (of := kind_of(each.kind)).ends is not None]
+    return min((day for day in found if day is not None), default=None)
 
 
 def read_fields(of_kind: str, fields: Fields, shape: type[Struct]) -> Struct:
