@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any, ClassVar
 
 from onebeat.core.model import Json, Target
+from onebeat.core.ports import Executor
 from onebeat.engine.current import CurrentRun
+from onebeat.engine.executors.coroutines import CoroutineExecutor
 from onebeat.engine.executors.python import PythonExecutor
 from onebeat.testing.conformance_executor import PATIENCE_S, ExecutorSuite
 
@@ -35,12 +38,31 @@ def looks(run: CurrentRun) -> None:
         leave.wait(0.001)
 
 
+async def good_soon(run: CurrentRun) -> dict[str, int]:
+    await asyncio.sleep(0)
+    return good(run)
+
+
+async def bad_soon() -> None:
+    bad()
+
+
+async def large_soon() -> str:
+    return large()
+
+
+async def hangs_awaiting() -> None:
+    while not leave.is_set():
+        await asyncio.sleep(0.001)
+
+
 class TestPython(ExecutorSuite):
+    kind = "python"
     stops = False
     good_result: ClassVar[Json] = {"answer": 42}
     line = "all is well"
 
-    def executor(self) -> PythonExecutor:
+    def executor(self) -> Executor:
         return PythonExecutor(threads=4, allow=[good, bad, large, hangs, looks])
 
     def ready(self) -> None:
@@ -50,7 +72,7 @@ class TestPython(ExecutorSuite):
         leave.set()
 
     def target(self, body: Any, *args: Any) -> Target:
-        return Target(kind="python", address=f"{__name__}:{body.__name__}", args=args)
+        return Target(kind=self.kind, address=f"{__name__}:{body.__name__}", args=args)
 
     def good(self) -> Target:
         return self.target(good)
@@ -71,4 +93,36 @@ class TestPython(ExecutorSuite):
         return self.target(good, 1, 2, 3)
 
     def refused(self) -> Target:
-        return Target(kind="python", address="os:getcwd")
+        return Target(kind=self.kind, address="os:getcwd")
+
+
+class TestCoroutinesOnThreads(TestPython):
+    stops = True
+
+    def executor(self) -> Executor:
+        return PythonExecutor(threads=4, allow=[good_soon, bad_soon, large_soon, hangs_awaiting])
+
+    def good(self) -> Target:
+        return self.target(good_soon)
+
+    def bad(self) -> Target:
+        return self.target(bad_soon)
+
+    def large(self) -> Target:
+        return self.target(large_soon)
+
+    def hangs(self) -> Target:
+        return self.target(hangs_awaiting)
+
+    def looks(self) -> Target:
+        return self.target(hangs_awaiting)
+
+    def misfit(self) -> Target:
+        return self.target(good_soon, 1, 2, 3)
+
+
+class TestCoroutines(TestCoroutinesOnThreads):
+    kind = "async"
+
+    def executor(self) -> Executor:
+        return CoroutineExecutor(coroutines=4, allow=[good_soon, bad_soon, large_soon, hangs_awaiting])

@@ -21,6 +21,7 @@ from onebeat.core.errors import TargetNotFound
 from onebeat.core.messages import Claimed, EventQuery, Note, Report, RunQuery, Share, Tile
 from onebeat.core.model import Event, Json, Outcome, Run, RunState, Schedule, Target, TriggerSpec
 from onebeat.core.ports import Clock, Store
+from onebeat.core.targets import FUNCTIONS
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import CurrentRun
 from onebeat.engine.dispatcher import Dispatcher
@@ -236,7 +237,8 @@ class Node:
             alerts = Alerts(self.store, self.clock, holder=name, metrics=self.metrics)
             self._steps += [self.dispatcher.step, alerts.step]
         if "worker" in roles:
-            executors = [self.bodies, InlineExecutor(allow=allow, clock=self.clock)]
+            inline = [InlineExecutor(kind=kind, allow=allow, clock=self.clock) for kind in FUNCTIONS]
+            executors = [self.bodies, *inline]
             self.worker = Worker(
                 self.store, self.clock, executors, self.presence, lease=lease, metrics=self.metrics
             )

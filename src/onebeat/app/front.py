@@ -174,6 +174,7 @@ class Onebeat:
         *,
         queues: Sequence[str] = ("default",),
         threads: int = 10,
+        coroutines: int = 1000,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -185,7 +186,15 @@ class Onebeat:
         ended in order. A start adds what is declared and not there, and changes what a higher revision
         declares; it removes nothing. ``ready`` is called with the node just before.
         """
-        service = self.service(roles, queues=queues, threads=threads, lease=lease, grace=grace, share=share)
+        service = self.service(
+            roles,
+            queues=queues,
+            threads=threads,
+            coroutines=coroutines,
+            lease=lease,
+            grace=grace,
+            share=share,
+        )
         if threading.current_thread() is not threading.main_thread():
             return _run(service, ready)  # a guest here: signals and garbage are the host's
         # All that was imported stays as long as the process: a collection that walks it every few seconds
@@ -213,6 +222,7 @@ class Onebeat:
         *,
         queues: Sequence[str] = ("default",),
         threads: int = 10,
+        coroutines: int = 1000,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -241,7 +251,7 @@ class Onebeat:
             self._desk.clock,
             holder=holder,
             roles=(*roles, *(follower.role for follower in followers)),
-            executors=self._targets.executors(threads) if "worker" in roles else (),
+            executors=self._targets.executors(threads, coroutines) if "worker" in roles else (),
             queues=queues,
             targets=sorted({definition.target.key for definition in self.declared.values()}),
             lease=lease,

@@ -16,7 +16,7 @@ from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, InvalidInput, OnebeatError
 from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
-from onebeat.core.targets import address_of
+from onebeat.core.targets import address_of, kind_of
 from onebeat.core.triggers import build, calendar_ends
 
 # Named, because within the class `list` is one of its methods.
@@ -182,7 +182,7 @@ class Schedules:
         if isinstance(target, Target):
             aim = target
         elif target is not None:
-            aim = replace(aim, kind="python", address=address_of(target))
+            aim = replace(aim, kind=kind_of(target), address=address_of(target))
         policy = {name: value for name, value in options.items() if name not in ("title", "tags", "queue")}
         changed = replace(
             before,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onebeat.core.errors import MissingExtra, TargetNotFound
 from onebeat.core.model import Definition, Target
+from onebeat.core.targets import FUNCTIONS
 
 if TYPE_CHECKING:
     from onebeat.app.desk import Desk
@@ -43,24 +44,25 @@ class Targets:
 
     def declared(self, target: Target) -> None:
         """Have nodes of this app run what was declared in code by its address."""
-        if target.kind == "python":
+        if target.kind in FUNCTIONS:
             self.allow(target.address.partition(":")[0])
 
-    def executors(self, threads: int) -> "list[Executor]":
-        """Return new executors for one node: Python functions on threads, commands, those from outside."""
+    def executors(self, threads: int, coroutines: int) -> "list[Executor]":
+        """Return new executors for one node: Python functions in each way, commands, those from outside."""
         from onebeat.core.ports import Sharing
+        from onebeat.engine.executors.coroutines import CoroutineExecutor
+        from onebeat.engine.executors.loop import Loop
         from onebeat.engine.executors.python import PythonExecutor
         from onebeat.engine.executors.shell import ShellExecutor
 
-        store = self._desk.store
-        own = PythonExecutor(
-            threads=threads,
-            allow=self._allowed(),
-            clock=self._desk.clock,
-            sharing=store if isinstance(store, Sharing) else None,
-        )
-        shell = ShellExecutor(slots=threads, on=self.shell, clock=self._desk.clock)
-        found: list[Executor] = [own, shell]
+        store, clock, allowed = self._desk.store, self._desk.clock, tuple(self._allowed())
+        sharing = store if isinstance(store, Sharing) else None
+        loop = Loop("onebeat-async")  # one for both: coroutines of one program share connections
+        found: list[Executor] = [
+            PythonExecutor(threads=threads, allow=allowed, clock=clock, sharing=sharing, loop=loop),
+            CoroutineExecutor(coroutines=coroutines, allow=allowed, clock=clock, loop=loop),
+            ShellExecutor(slots=threads, on=self.shell, clock=clock),
+        ]
         return found + [self._loaded(entry.name, entry.load) for entry in entry_points(group=GROUP)]
 
     def _allowed(self) -> Iterable[str | Callable[..., Any]]:
@@ -83,17 +85,16 @@ class Targets:
         """
         if target.kind in CHECKED:
             return None
-        if target.kind != "python":
+        if target.kind not in FUNCTIONS:
             return f"targets of kind {target.kind} are checked where they run"
-        from onebeat.engine.executors.python import PythonExecutor
+        from onebeat.engine.executors.functions import Functions
 
         module = target.address.partition(":")[0]
         known = (module,) if module in sys.modules else ()
         try:
-            executor = PythonExecutor(threads=0, allow=(*self._allowed(), *known))
-            executor.resolve(target)
+            function = Functions((*self._allowed(), *known)).resolve(target)
             if transactional:
-                executor.refuse_async(target)
+                function.refuse_async(target)
         except TargetNotFound:
             return f"{target.address} cannot be reached from here, so its arguments are unverified"
         return None

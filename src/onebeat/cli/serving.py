@@ -44,7 +44,16 @@ LEFT_BEHIND = 1
     envvar="ONEBEAT_THREADS",
     show_default=True,
     metavar="N",
-    help="How many bodies run at once (ONEBEAT_THREADS).",
+    help="How many bodies run at once on threads (ONEBEAT_THREADS).",
+)
+@click.option(
+    "--coroutines",
+    default=1000,
+    type=click.IntRange(1, 100_000),
+    envvar="ONEBEAT_COROUTINES",
+    show_default=True,
+    metavar="N",
+    help="How many coroutines run at once on one event loop (ONEBEAT_COROUTINES).",
 )
 @click.option(
     "--modules",
@@ -96,6 +105,7 @@ def serve(
     roles: tuple[str, ...],
     queues: tuple[str, ...],
     threads: int,
+    coroutines: int,
     modules: tuple[str, ...],
     shell: bool,
     lease: timedelta,
@@ -117,6 +127,7 @@ def serve(
         flat(roles),
         queues=flat(queues),
         threads=threads,
+        coroutines=coroutines,
         lease=lease,
         grace=grace,
         share=None if share is None else _share(share),

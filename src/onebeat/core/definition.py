@@ -242,8 +242,8 @@ def checked_definition(definition: Definition) -> Definition:
     _check_words(definition.title, definition.tags)
     if definition.policy.transactional and definition.target.kind != "python":
         raise InvalidInput(
-            f"transactional=True is for Python functions, which can be handed a connection; a target of kind "
-            f"{definition.target.kind} cannot"
+            f"transactional=True is for plain Python functions on threads, which can be handed a "
+            f"connection; a target of kind {definition.target.kind} cannot"
         )
     if definition.policy.catch_up is CatchUp.SKIP and definition.policy.grace is None:
         raise InvalidInput(

@@ -6,6 +6,7 @@ it came from. Whether a target can be run is not known here: that is for a proce
 it stands for.
 """
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from onebeat.core.model import NAME, Json, Target
 ADDRESS_CHARS_MAX = 500
 URL_CHARS_MAX = 8000
 REDIRECTS_MAX = 10
+FUNCTIONS = ("python", "async")
+"""Kinds whose address is a Python function: on a thread, on an event loop."""
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 OK = ("2xx",)
 RETRY_STATUSES = (408, 425, 429, "5xx")
@@ -49,9 +52,23 @@ _HTTP = ("method", "json", "body", "headers", "ok", "retry_statuses", "redirects
 def call(function: str | Callable[..., Any], *args: Json, **kwargs: Json) -> Target:
     """Return the target that calls a Python function with these arguments, which must be JSON.
 
-    ``function`` is the function itself, or its address ``module:name``.
+    ``function`` is the function itself, or its address ``module:name``. A coroutine function is awaited on an
+    event loop, beside many others; all else runs on a thread, and so does whatever an address names.
     """
-    return _target("python", address_of(function), args, kwargs)
+    return _target(kind_of(function), address_of(function), args, kwargs)
+
+
+def kind_of(function: str | Callable[..., Any]) -> str:
+    """Return how a function is run where nothing else is said: ``async`` or ``python``."""
+    if isinstance(function, str):
+        return "python"  # whether an address names a coroutine function is known where it is imported
+    return "async" if is_async(function) else "python"
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether a call of it has to be awaited."""
+    called = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def shell(
@@ -145,7 +162,7 @@ def referred(value: str, environ: Mapping[str, str], what: str) -> str:
 def _target(kind: str, address: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Target:
     # Through JSON and back: a tuple is a list from now on, as it will be when it comes out of a store.
     given = {"args": args, "kwargs": kwargs}
-    plain = json.loads(_argument_text(given, str(address), secrets=kind != "python"))
+    plain = json.loads(_argument_text(given, str(address), secrets=kind not in FUNCTIONS))
     return checked_target(
         Target(kind=kind, address=address, args=tuple(plain["args"]), kwargs=plain["kwargs"])
     )
@@ -215,9 +232,9 @@ def checked_target(target: Target) -> Target:
             f"the target address {shown(address)} is not 1 to {ADDRESS_CHARS_MAX} printable characters"
         )
     given = {"args": target.args, "kwargs": target.kwargs}
-    _argument_text(given, target.address, secrets=target.kind != "python")
+    _argument_text(given, target.address, secrets=target.kind not in FUNCTIONS)
     match target.kind:
-        case "python":
+        case "python" | "async":
             _check_python(target)
         case "shell":
             _check_shell(target)

@@ -12,6 +12,7 @@ from onebeat.core.errors import InvalidInput
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import FINISHED, UNFINISHED, Run, utc
 from onebeat.core.reconcile import AT_START
+from onebeat.core.targets import FUNCTIONS
 from onebeat.core.triggers.walltime import tz_version, zone
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.dispatcher import Dispatcher
@@ -111,13 +112,15 @@ class _Node:
     def __init__(self, beat: VirtualOnebeat, store: MemoryStore) -> None:
         self._store = store
         self._clock = beat.clock
-        executor = InlineExecutor(allow=beat._targets._allowed(), clock=beat.clock)
-        executor.connect(store.wake)
+        allowed = tuple(beat._targets._allowed())
+        executors = [InlineExecutor(kind=kind, allow=allowed, clock=beat.clock) for kind in FUNCTIONS]
+        for executor in executors:
+            executor.connect(store.wake)
         presence = Presence(
             store, beat.clock, holder=HOLDER, roles=("dispatcher", "worker"), tz_version=tz_version()
         )
         targets = sorted({definition.target.key for definition in beat.declared.values()})
-        self._worker = Worker(store, beat.clock, [executor], presence, targets=targets)
+        self._worker = Worker(store, beat.clock, executors, presence, targets=targets)
         self._dispatcher = Dispatcher(store, beat.clock, holder=HOLDER, tz_version=tz_version())
         self._alerts = Alerts(store, beat.clock, holder=HOLDER)
         self._followers = beat._followers

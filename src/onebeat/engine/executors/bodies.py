@@ -11,12 +11,13 @@ may be called on any thread; all else is the worker's. docs/design/013-ways-to-r
 import heapq
 import logging
 import traceback
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -41,12 +42,14 @@ _HOUSE = str(Path(__file__).parent)
 class Body:
     """One attempt whose body runs here, or is about to. It makes the reports of its own end."""
 
-    __slots__ = ("claimed", "current", "key", "reported")
+    __slots__ = ("claimed", "current", "hold", "key", "reported")
 
     def __init__(self, claimed: Claimed, current: CurrentRun) -> None:
         self.claimed = claimed
         self.current = current
         self.key: Key = (claimed.run.id, claimed.run.token)
+        self.hold: Any = None
+        """What its executor stops it by, where it can."""
         self.reported = False
         """Whether the thread that ran the body has taken the right to report it."""
 
@@ -80,6 +83,8 @@ class Body:
 
     def raised(self, failure: BaseException) -> Report:
         """Return the report of a body that raised: with its traceback, and what ``retry_on`` asks about."""
+        if self.current.heard and isinstance(failure, CancelledError):
+            return self.halted()
         outcome = Outcome.CANCELLED if self.current.heard else Outcome.FAILED
         error_type = named(failure, self.claimed.definition.policy.retry_on)
         return self.report(outcome, error=told(failure), error_type=error_type)

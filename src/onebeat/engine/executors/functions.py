@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from onebeat.core.errors import InvalidInput, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed
 from onebeat.core.model import Target
-from onebeat.core.targets import address_of
+from onebeat.core.targets import address_of, is_async
 from onebeat.engine.current import CurrentRun
 
 CHECKED_MAX = 10_000
@@ -52,6 +52,14 @@ class Function(NamedTuple):
                     "schedule's arguments or the function"
                 ) from None
         return args, kwargs
+
+    def refuse_async(self, target: Target) -> None:
+        """Raise InvalidInput for a coroutine function, which cannot have its run's transaction."""
+        if self.is_async:
+            raise InvalidInput(
+                f"{target.address} is a coroutine function, and transactional=True lends a connection that "
+                "waits without awaiting; make it a plain function"
+            )
 
 
 class Functions:
@@ -155,10 +163,7 @@ def _analysed(call: Callable[..., Any]) -> Function:
             run_name = name
             run_index = None if parameter.kind is parameter.KEYWORD_ONLY else index
             break
-    is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
-        getattr(call, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
-    )
-    return Function(call, signature, run_index, run_name, is_async)
+    return Function(call, signature, run_index, run_name, is_async(call))
 
 
 def _wants_run(annotation: object) -> bool:

@@ -1,6 +1,5 @@
 """Python functions, run on threads of this process."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -8,14 +7,15 @@ from datetime import datetime
 from queue import SimpleQueue
 from typing import Any
 
-from onebeat.core.errors import InvalidInput
 from onebeat.core.messages import Claimed, Report
 from onebeat.core.model import Target
 from onebeat.core.ports import Clock, Sharing
 from onebeat.engine.current import running
 from onebeat.engine.executors.bodies import Bodies, Body
+from onebeat.engine.executors.coroutines import ending, ran
 from onebeat.engine.executors.functions import Functions
 from onebeat.engine.executors.lending import in_transaction
+from onebeat.engine.executors.loop import Loop
 
 
 class PythonExecutor(Bodies):
@@ -23,7 +23,8 @@ class PythonExecutor(Bodies):
 
     Threads of its own, because a pool's threads are joined at exit, and a body that hangs would hold the
     process for ever. ``allow`` names what may run: functions, and prefixes of module names (``shop`` allows
-    ``shop`` and ``shop.orders``). ``sharing`` lends transactions to bodies that are to have one.
+    ``shop`` and ``shop.orders``). ``sharing`` lends transactions to bodies that are to have one. A coroutine
+    function takes a thread too, and runs on ``loop``, all of them on one, so that they can share connections.
     """
 
     kind = "python"
@@ -35,8 +36,10 @@ class PythonExecutor(Bodies):
         allow: Iterable[str | Callable[..., Any]] = (),
         clock: Clock | None = None,
         sharing: Sharing | None = None,
+        loop: Loop | None = None,
     ) -> None:
         super().__init__(threads, clock)
+        self._loop = Loop("onebeat-awaited") if loop is None else loop
         self._sharing = sharing
         self._functions = Functions(allow)
         self._queue: SimpleQueue[Body | None] = SimpleQueue()
@@ -53,14 +56,6 @@ class PythonExecutor(Bodies):
     def resolve(self, target: Target) -> None:
         self._functions.resolve(target)
 
-    def refuse_async(self, target: Target) -> None:
-        """Raise InvalidInput for a coroutine function, which cannot have its run's transaction."""
-        if self._functions.at(target.address).is_async:
-            raise InvalidInput(
-                f"{target.address} is a coroutine function, and transactional=True lends a connection that "
-                "waits without awaiting; make it a plain function"
-            )
-
     def start(self, claimed: Claimed, until: datetime) -> None:
         body = self.begin(claimed, until)
         if self.taken > len(self._threads) and len(self._threads) < self.slots:
@@ -71,8 +66,13 @@ class PythonExecutor(Bodies):
             thread.start()
         self._queue.put(body)
 
+    def stop(self, body: Body) -> None:
+        if body.hold is not None:
+            body.hold.cancel()
+
     def close(self) -> None:
         super().close()
+        self._loop.close()
         for _ in self._threads:
             self._queue.put(None)
         self._threads = []
@@ -85,7 +85,7 @@ class PythonExecutor(Bodies):
         """Run one body to its end on the thread that calls, whatever it is, and report it."""
         if (lapsed := body.lapsed()) is not None:
             report = lapsed
-        elif body.claimed.definition.policy.transactional:
+        elif _transactional(body):
             report = in_transaction(
                 self._sharing,
                 body.claimed,
@@ -100,6 +100,8 @@ class PythonExecutor(Bodies):
     def _ran(self, body: Body) -> Report:
         """Run one body, and return how it ended."""
         try:
+            if self._functions.at(body.target.address).is_async and not _transactional(body):
+                return self._awaited(body)
             # A context of its own: what one body sets, the next on this thread must not find.
             value = Context().run(self._called, body)
         except BaseException as failure:  # noqa: BLE001 - sys.exit() fails a body, and costs no thread
@@ -108,27 +110,42 @@ class PythonExecutor(Bodies):
 
     def _called(self, body: Body) -> Any:
         running.set(body.current)
-        if body.claimed.definition.policy.transactional:
-            self.refuse_async(body.target)
         function, args, kwargs = self._functions.prepared(body.claimed, body.current)
-        value = function.call(*args, **kwargs)
-        if function.is_async:
-            value = asyncio.run(value)
-        return value
+        if _transactional(body):
+            function.refuse_async(body.target)
+        return function.call(*args, **kwargs)
+
+    def _awaited(self, body: Body) -> Report:
+        """Have a coroutine function run on the loop, where it can be cancelled, and wait for its end."""
+        ended: SimpleQueue[Report] = SimpleQueue()
+        body.hold = self._loop.begin(ran(body, self._functions), lambda task: ended.put(ending(body, task)))
+        if body.current.stop_reason is not None:  # told before there was anything to cancel
+            body.hold.cancel()
+        return ended.get()
 
 
 class InlineExecutor(PythonExecutor):
-    """Runs each body at once, on the thread that starts it: for virtual time, when nothing runs beside."""
+    """Runs each body at once, on the thread that starts it: for virtual time, when nothing runs beside.
+
+    ``kind`` is the kind of target that it stands for: whatever runs a Python function elsewhere.
+    """
 
     def __init__(
         self,
         *,
         slots: int = 1000,
+        kind: str = "python",
         allow: Iterable[str | Callable[..., Any]] = (),
         clock: Clock | None = None,
         sharing: Sharing | None = None,
     ) -> None:
         super().__init__(threads=slots, allow=allow, clock=clock, sharing=sharing)
+        self.kind = kind
 
     def start(self, claimed: Claimed, until: datetime) -> None:
         self.run(self.begin(claimed, until))
+        self._loop.close()  # no thread is left behind between two bodies
+
+
+def _transactional(body: Body) -> bool:
+    return body.claimed.definition.policy.transactional
