@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from onebeat.cli.main import cli
-from onebeat.cli.session import duration
+from onebeat.core.durations import duration
 from onebeat.engine.service import LAST_WORDS
 
 TOP = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Rows 14, 21, 22, 33 and 35: overlap, catch-up and grace, decided in the store and recorded there."""
+"""Rows 14, 20, 21, 22, 33 and 35: overlap, catch-up and grace, decided in the store and recorded there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from tests.seed.cluster import DAY, HOUR, MICROSECOND, MINUTE, SECOND, T0, Cluster, Play, every
 
+from onebeat.core.errors import InvalidInput
+from onebeat.core.manifest import read_manifest
 from onebeat.core.model import RunState
 from onebeat.engine.dispatcher import Dispatcher
 
@@ -79,6 +81,41 @@ def test_seed_14_a_larger_limit_holds_across_the_cluster_too(cluster: Cluster, m
     assert cluster.most_at_once() == most
     assert cluster.states() == {RunState.RUNNING: most, RunState.WAITING: 8 - most}
     assert len({effect.node for effect in cluster.effects}) > 1
+
+
+# --- 20: what others call it -------------------------------------------------------------------------
+
+FOREIGN = """
+[schedules.a]
+every = "1m"
+target = { kind = "seed", address = "body" }
+max_instances = 2
+misfire_grace_time = 20
+coalesce = false
+"""
+
+
+def test_seed_20_a_manifest_takes_foreign_words_and_the_limit_holds_across_the_cluster(
+    cluster: Cluster,
+) -> None:
+    for _ in range(3):
+        cluster.node(slots=1)
+    cluster.plays["body"] = Play(lasts=10 * MINUTE)
+    read = read_manifest(FOREIGN, "shop.toml")
+    cluster.beat.apply(definitions=read.definitions)
+    cluster.run(5 * MINUTE + 30 * SECOND, every=10 * SECOND)
+
+    assert cluster.most_at_once() == 2
+    assert cluster.skipped() == {"overlap": 3}
+    assert [note.rpartition("write ")[2] for note in read.notes] == ["max_running", "grace", "catch_up"]
+    policy = cluster.beat.schedules.show("a").schedule.definition.policy
+    assert (policy.grace, policy.catch_up) == (20 * SECOND, "all")
+
+
+def test_seed_20_in_code_a_foreign_word_is_an_error_that_says_ours(cluster: Cluster) -> None:
+    with pytest.raises(InvalidInput, match=r"APScheduler's word for max_running .* write max_running"):
+        cluster.put("a", every(MINUTE), max_instances=2)
+    assert cluster.beat.schedules.list() == []
 
 
 # --- 21: catch-up -----------------------------------------------------------------------------------

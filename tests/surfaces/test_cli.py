@@ -18,11 +18,12 @@ from tests.surfaces.stage import MINUTE, at, close
 from onebeat import interval
 from onebeat.cli import main as cli_main
 from onebeat.cli.main import COMMANDS, Commands, cli, run
-from onebeat.cli.session import Session, duration
+from onebeat.cli.session import Session
 from onebeat.cli.wanted import WORDS
-from onebeat.cli.words import cron_texts, cut, span, table
+from onebeat.cli.words import cron_texts, cut, table
 from onebeat.core import errors
-from onebeat.core.definition import PolicyOptions
+from onebeat.core.definition import PolicyOptions, define
+from onebeat.core.durations import duration, span
 from onebeat.core.errors import InvalidInput, OnebeatError
 from onebeat.core.model import Node, as_json
 from onebeat.core.publicdays import announced_until
@@ -675,7 +676,7 @@ def test_an_export_is_applied_elsewhere_and_a_diff_says_before_what_it_does(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal("schedule", "add", "a", "--cron", "0 9 * * *", "--call", CLOSE, "--grace", "1m")
-    assert terminal("export") == 0
+    assert terminal("export", "--format", "json") == 0
     file = tmp_path / "export.json"
     file.write_text(terminal.said, encoding="utf-8")
     there = Terminal(VirtualOnebeat(), capsys)
@@ -685,8 +686,75 @@ def test_an_export_is_applied_elsewhere_and_a_diff_says_before_what_it_does(
     assert there("diff", str(file), "--exit-code") == 1
     assert there("apply", str(file), "--reason", "a move") == 0
     assert there("diff", str(file), "--exit-code") == 0
-    assert there("export") == 0
+    assert there("export", "--json") == 0
     assert json.loads(there.said) == json.loads(file.read_text(encoding="utf-8"))
+
+
+MANIFEST = """
+owner = "shop"
+revision = 3
+[schedules.a]
+cron = "0 9 * * *"
+call = "tests.surfaces.stage:close"
+args = [7]
+max_instances = 2
+"""
+
+
+def test_a_manifest_is_applied_exported_and_differs_in_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    file, exported = tmp_path / "shop.toml", tmp_path / "export.toml"
+    file.write_text(MANIFEST, encoding="utf-8")
+
+    assert terminal("diff", str(file), "--exit-code") == 1
+    assert terminal("apply", str(file), "--reason", "a release") == 0
+    assert "schedules.a: max_instances is APScheduler's word for max_running" in terminal.complained
+    assert "read in UTC" in terminal.complained
+    row = terminal.beat.schedules.show("a").schedule
+    assert (row.owner, row.revision, row.definition.policy.max_running) == ("shop", 3, 2)
+    assert terminal("export") == 0
+    assert 'owner = "shop"\nrevision = 3\nzone = "UTC"\n' in terminal.said
+    exported.write_text(terminal.said, encoding="utf-8")
+    assert terminal("diff", str(exported), "--exit-code") == 0
+    assert terminal.said == "0 schedules to do, 1 as declared.\n"
+
+    exported.write_text(exported.read_text(encoding="utf-8").replace("[7]", "[8]"), encoding="utf-8")
+    assert [step["changed"] for step in terminal.read("diff", str(exported))["steps"]] == [["target"]]
+    answer = terminal.read("apply", str(exported), "--revision", "4")
+    assert [step["verb"] for step in answer["steps"]] == ["change"]
+    assert terminal.beat.schedules.show("a").schedule.revision == 4
+
+
+def test_an_owner_on_the_command_line_wins_over_the_file(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(MANIFEST, encoding="utf-8")
+
+    assert terminal("apply", str(file), "--owner", "other") == 0
+    assert terminal.beat.schedules.show("a").schedule.owner == "other"
+    (step,) = terminal.read("diff", str(file))["steps"]
+    assert (step["verb"], "belongs to other" in step["why"]) == ("keep", True)
+
+
+def test_an_export_of_several_owners_names_none(terminal: Terminal) -> None:
+    beat = terminal.beat
+    for owner in ("shop", "mail"):
+        beat.apply(definitions={owner: define("@daily", close, {}, zone="UTC")}, owner=owner, revision=2)
+
+    terminal("export")
+    assert "owner" not in terminal.said
+    terminal("export", "--owner", "mail")
+    assert 'owner = "mail"' in terminal.said
+    assert "[schedules.shop]" not in terminal.said
+    terminal("export", "shop")
+    assert 'owner = "shop"' in terminal.said
+
+
+def test_what_the_app_declares_is_exported_without_a_ledger(terminal: Terminal) -> None:
+    terminal.beat.declare("a", "@daily", "shop.mail:digest")
+
+    assert terminal("export", "--declared") == 0
+    assert 'owner = "test"\nrevision = 0\n' in terminal.said
+    assert terminal("export", "--declared", "b") == 3
+    assert "the app declares no 'b'" in terminal.complained
 
 
 @pytest.mark.parametrize(
@@ -694,6 +762,9 @@ def test_an_export_is_applied_elsewhere_and_a_diff_says_before_what_it_does(
     [
         ("{", "no JSON"),
         ("[]", "no export"),
+        ("owner = [", "no TOML"),
+        ("format = 7", "format 7"),
+        ("[schedules.a]", "file.json:1: schedules.a: nothing says when"),
         ('{"schedules": {}}', "format"),
         ('{"format": 99, "schedules": {}}', "format 99"),
         ('{"format": 1, "schedules": {"A": {}}}', "schedule name"),

@@ -88,17 +88,31 @@ class Declarations:
 
     # --- reconciling ---
 
-    def plan(self, mode: Mode, wanted: Mapping[str, Definition] | None = None) -> list[Step]:
+    def instead(
+        self, wanted: Mapping[str, Definition] | None, owner: str | None, revision: int | None
+    ) -> "Declarations":
+        """Return declarations like these, with what is not None in the place of their own.
+
+        Another owner's revision has nothing to do with ours: it is 0 unless it is given.
+        """
+        mine = owner in (None, self.owner)
+        other = Declarations(
+            self._desk,
+            self._targets,
+            self.owner if owner is None else owner,
+            revision if revision is not None else self.revision if mine else 0,
+        )
+        other.wanted = dict(self.wanted if wanted is None else wanted)
+        return other
+
+    def plan(self, mode: Mode) -> list[Step]:
         """Return what reconciling would do, and do nothing."""
-        wanted = self.wanted if wanted is None else wanted
-        return self._steps(wanted, mode, self.revision)[0]
+        return self._steps(mode)[0]
 
     def apply(
         self,
         mode: Mode,
         *,
-        revision: int | None = None,
-        wanted: Mapping[str, Definition] | None = None,
         reason: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> Applied:
@@ -106,58 +120,53 @@ class Declarations:
 
         Dying in the middle leaves whole batches done, and the next apply does the rest.
         """
-        wanted = self.wanted if wanted is None else wanted
-        revision = self.revision if revision is None else checked_revision(revision)
-        for definition in wanted.values():
+        for definition in self.wanted.values():
             self._desk.refuse_unshared(definition)
         ids: dict[str, str] = {}
         done: dict[str, Step] = {}
         for _ in range(TRIES_MAX):
-            steps, rows = self._steps(wanted, mode, revision)
+            steps, rows = self._steps(mode)
             pending = [step for step in steps if step.name not in done]
             done |= {step.name: step for step in pending if step.verb is Verb.KEEP}
             acts = [step for step in pending if step.verb is not Verb.KEEP]
             for begin in range(0, len(acts), BATCH_MAX):
                 batch = acts[begin : begin + BATCH_MAX]
-                won = self._commit(batch, rows, wanted, revision, ids, reason)
+                won = self._commit(batch, rows, ids, reason)
                 done |= won
                 if progress is not None:
                     progress(len(won))
             if all(step.name in done for step in acts):
                 steps = [done[name] for name in sorted(done)]
-                return Applied(steps=tuple(steps), warnings=self._warnings(wanted))
+                return Applied(steps=tuple(steps), warnings=self._warnings())
         raise Conflict(
             f"other nodes changed what is being applied {TRIES_MAX} times in a row; "
             f"{len(done)} schedules were reconciled, apply again for the rest"
         )
 
-    def _steps(
-        self, wanted: Mapping[str, Definition], mode: Mode, revision: int
-    ) -> tuple[list[Step], dict[str, tuple[Schedule, Load]]]:
+    def _steps(self, mode: Mode) -> tuple[list[Step], dict[str, tuple[Schedule, Load]]]:
         store = self._desk.store
-        names, after = set(wanted), ""
+        names, after = set(self.wanted), ""
         while page := store.schedules(ScheduleQuery(owner=self.owner, after=after, limit=PAGE)):
             names.update(row.name for row in page)
             after = page[-1].name
         rows = {row.name: (row, load) for row, load in store.owing(sorted(names))}
         present = {name: row for name, (row, _) in rows.items()}
-        return reconcile(wanted, present, owner=self.owner, revision=revision, mode=mode), rows
+        return reconcile(self.wanted, present, owner=self.owner, revision=self.revision, mode=mode), rows
 
     def _commit(
         self,
         steps: list[Step],
         rows: Mapping[str, tuple[Schedule, Load]],
-        wanted: Mapping[str, Definition],
-        revision: int,
         ids: dict[str, str],
         reason: str,
     ) -> dict[str, Step]:
         """Put one batch; return the steps that are done."""
-        author = self._desk.author(reason or f"declared by {self.owner} at revision {revision}")
+        author = self._desk.author(reason or f"declared by {self.owner} at revision {self.revision}")
         batch = []
         for step in steps:
             known = replace(author, edit_id=ids.setdefault(step.name, uuid4().hex))
-            declared = Declared(owner=self.owner, revision=revision, applied=wanted.get(step.name))
+            applied = self.wanted.get(step.name)
+            declared = Declared(owner=self.owner, revision=self.revision, applied=applied)
             row, load = rows.get(step.name, (None, Load()))
             batch.append(_edit(step, row, load, known, declared))
         answers = self._desk.store.put(batch)
@@ -167,8 +176,8 @@ class Declarations:
             if answer.answer in (Answer.ACCEPTED, Answer.REPEATED)
         }
 
-    def _warnings(self, wanted: Mapping[str, Definition]) -> tuple[str, ...]:
-        targets = {definition.target.key: definition.target for definition in wanted.values()}
+    def _warnings(self) -> tuple[str, ...]:
+        targets = {definition.target.key: definition.target for definition in self.wanted.values()}
         announced = self._desk.announced()
         missing = sorted(key for key in targets if key not in announced)
         if not missing:

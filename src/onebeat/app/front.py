@@ -113,39 +113,33 @@ class Onebeat:
         *,
         prune: bool = False,
         force: bool = False,
+        owner: str | None = None,
         revision: int | None = None,
         reason: str = "",
         definitions: Mapping[str, Definition] | None = None,
-        owner: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Applied:
         """Reconcile the declarations with the ledger, now; return what became of each.
 
         A field that a person changed wins until ``force``. A lower ``revision`` than the one that a schedule
         carries changes nothing of it. What is declared no more is removed by a higher revision, or by
-        ``prune``. ``definitions`` stand in for the app's own declarations, and ``owner`` for its owner (then
-        at revision 0, unless it is given); ``progress`` is told how many more were written.
+        ``prune``. ``definitions``, ``owner`` and ``revision`` stand in for the app's own (another owner's is
+        0 unless it is given); ``progress`` is told how many more were written.
         """
-        return self._declarations_of(owner).apply(
-            _mode(prune, force), revision=revision, reason=reason, wanted=definitions, progress=progress
-        )
+        declared = self._declarations.instead(definitions, owner, revision)
+        return declared.apply(_mode(prune, force), reason=reason, progress=progress)
 
     def diff(
         self,
         *,
         prune: bool = False,
         force: bool = False,
-        definitions: Mapping[str, Definition] | None = None,
         owner: str | None = None,
+        revision: int | None = None,
+        definitions: Mapping[str, Definition] | None = None,
     ) -> list[Step]:
         """Return what ``apply`` would do, and do nothing."""
-        return self._declarations_of(owner).plan(_mode(prune, force), definitions)
-
-    def _declarations_of(self, owner: str | None) -> Declarations:
-        """Return the app's own declarations, or those of another owner: at revision 0, not at the app's."""
-        if owner is None:
-            return self._declarations
-        return Declarations(self._desk, self._targets, owner, revision=0)
+        return self._declarations.instead(definitions, owner, revision).plan(_mode(prune, force))
 
     def on(
         self, *kinds: str, tag: str | None = None, name: str | None = None
@@ -396,6 +390,16 @@ class Onebeat:
     def zone(self) -> str:
         """Return the zone of triggers that name none."""
         return self._desk.zone
+
+    @property
+    def owner(self) -> str:
+        """Return the tag of what this app declares."""
+        return self._declarations.owner
+
+    @property
+    def revision(self) -> int:
+        """Return the revision of what this app declares."""
+        return self._declarations.revision
 
     def close(self) -> None:
         """Let go of the store. Safe to repeat; it opens again when needed."""

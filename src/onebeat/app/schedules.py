@@ -1,6 +1,6 @@
 """Schedules, acted upon: what these methods do is done when they return, on every node."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, TypeAlias, Unpack
 from uuid import uuid4
@@ -284,14 +284,16 @@ class Schedules:
             ScheduleQuery(tag=tag, owner=owner, deleted=deleted, after=after, limit=limit)
         )
 
+    def find(self, *, tag: str | None = None, owner: str | None = None) -> Iterator[Schedule]:
+        """Yield all schedules, or a tag's or an owner's, by name, read in pages."""
+        after = ""
+        while page := self.list(tag=tag, owner=owner, after=after):
+            yield from page
+            after = page[-1].name
+
     def definitions(self, *, tag: str | None = None, owner: str | None = None) -> dict[str, Definition]:
         """Return the definitions of all schedules, or of a tag's or an owner's: what an export holds."""
-        found: dict[str, Definition] = {}
-        after = ""
-        while page := self._desk.store.schedules(ScheduleQuery(tag=tag, owner=owner, after=after)):
-            found |= {row.name: row.definition for row in page}
-            after = page[-1].name
-        return found
+        return {row.name: row.definition for row in self.find(tag=tag, owner=owner)}
 
     def trail(self, name: str) -> Trail:
         """Return every change of a schedule, oldest first: who, when, from which cut on, and what."""

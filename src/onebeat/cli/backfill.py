@@ -5,7 +5,8 @@ import click
 from onebeat.app.backfill import BackfillPlan
 from onebeat.cli.schedule import because
 from onebeat.cli.session import Session, common, given
-from onebeat.cli.words import at, document, pairs, plural, progress, span, warn
+from onebeat.cli.words import at, document, pairs, plural, progress, warn
+from onebeat.core.durations import span
 
 
 @click.command()

@@ -23,7 +23,7 @@ COMMANDS = {
     "serve": ("serving:serve", "Run a node."),
     "apply": ("declared:apply", "Bring the ledger to what the app, or a file, declares."),
     "diff": ("declared:diff", "Print what apply would do, and do nothing."),
-    "export": ("declared:export", "Print definitions as one JSON document."),
+    "export": ("declared:export", "Print definitions as one document."),
     "import": ("importing:imports", "Bring in schedules from elsewhere: a crontab."),
     "schedule": ("schedule:schedule", "Look at schedules and change them."),
     "run": ("run:run", "Look at runs, end them, try them again."),

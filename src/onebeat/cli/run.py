@@ -9,8 +9,9 @@ import click
 from onebeat.app.runs import RETRIABLE, RunShown
 from onebeat.cli.schedule import because
 from onebeat.cli.session import Session, common, given
-from onebeat.cli.words import at, cut, document, flat, pairs, plural, progress, span, sure, table
+from onebeat.cli.words import at, cut, document, flat, pairs, plural, progress, sure, table
 from onebeat.core.codec import to_data
+from onebeat.core.durations import span
 from onebeat.core.errors import InvalidInput, OnebeatError
 from onebeat.core.model import UNFINISHED, Event, Run
 

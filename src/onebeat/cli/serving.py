@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from onebeat.cli.session import DurationType, Session, common, given
-from onebeat.cli.words import flat, span
+from onebeat.cli.words import flat
+from onebeat.core.durations import span
 from onebeat.core.errors import InvalidInput, shown
 from onebeat.core.messages import Share
 

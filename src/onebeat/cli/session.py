@@ -5,12 +5,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from onebeat.core.durations import duration
 from onebeat.core.errors import InvalidInput, MissingExtra, near_miss, shown
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ PLACES = (
 )
 """What is said before a command or after it."""
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
 RELATIVE = re.compile(r"(now)?\s*([+-].+)?")
 
 
@@ -111,21 +110,6 @@ class Session:
 
         # Through UTC: a wall time that does not exist, in a spring gap, becomes one that does.
         return read.replace(tzinfo=zone(self.zone)).astimezone(UTC)
-
-
-def duration(text: str) -> timedelta:
-    """Return the duration that a person wrote: 90, 90s, 1h30m, 250ms, 2d."""
-    parts = DURATION.findall(text.replace(" ", ""))
-    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
-        raise InvalidInput(f"{shown(text)} is no duration; write 90s, 10m, 1h30m, 250ms or 2d")
-    if len(parts) > 1 and not all(unit for _, unit in parts):
-        raise InvalidInput(f"{shown(text)} has a number without a unit; write 1h30m")
-    try:
-        return sum(
-            (timedelta(seconds=float(number) * UNITS[unit or "s"]) for number, unit in parts), timedelta(0)
-        )
-    except OverflowError:
-        raise InvalidInput(f"{shown(text)} is longer than anything lasts") from None
 
 
 class DurationType(click.ParamType):  # type: ignore[type-arg]  # it is generic in new versions of click alone

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import click
 
@@ -69,19 +69,6 @@ def at(session: Session, instant: datetime | None) -> str:
     from onebeat.core.triggers import zone
 
     return instant.astimezone(zone(session.zone)).isoformat(" ")
-
-
-def span(duration: timedelta | None) -> str:
-    """Return a duration as it may be typed: 1h30m."""
-    if duration is None:
-        return "none"
-    rest, parts = duration, []
-    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1))):
-        if rest >= length:
-            parts.append(f"{rest // length}{unit}")
-            rest %= length
-    seconds = rest.total_seconds()
-    return "".join(parts) + (f"{seconds:g}s" if seconds or not parts else "")
 
 
 def trigger_words(session: Session, spec: TriggerSpec) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
+from onebeat.core import foreign
 from onebeat.core.codec import DOCUMENT_BYTES_MAX, to_text
 from onebeat.core.errors import InvalidInput, LimitExceeded, near_miss, shown
 from onebeat.core.model import (
@@ -181,6 +182,8 @@ def policy_of(options: Mapping[str, Any], over: Policy | None = None) -> Policy:
     """
     changes: dict[str, Any] = {}
     for name, value in options.items():
+        if name in foreign.FOREIGN:
+            raise InvalidInput(foreign.told(name))
         if name not in _FIELDS:
             raise InvalidInput(
                 f"{shown(name)} is no option of a schedule{near_miss(str(name), (*_FIELDS, *_OTHER))}; "
