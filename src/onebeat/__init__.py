@@ -25,6 +25,7 @@ from onebeat.core.triggers import (
     interval,
     on_request,
     once,
+    window,
     workdays,
 )
 from onebeat.engine.current import CurrentRun, current
@@ -66,5 +67,6 @@ __all__ = [
     "once",
     "seconds",
     "shell",
+    "window",
     "workdays",
 ]

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from onebeat.core.model import Json
 from onebeat.core.publicdays import public_days, weekend_of
 
-DENSE = frozenset({"holidays", "workdays", "dates"})
+DENSE = frozenset({"holidays", "workdays", "dates", "window"})
 """The kinds that hold every microsecond of something: they can be asked about an instant, never listed."""
 
 
@@ -31,8 +31,37 @@ def lies_in(kind: str, fields: dict[str, Json], at: datetime) -> bool:
             return local.date() in public_days(_country(fields), fields.get("subdivision"), local.year).free
         case "workdays":
             return _worked(fields, local.date())
+        case "window":
+            return _open(fields, local)
         case _:
             return local.date().isoformat() in fields["dates"]
+
+
+def _open(fields: dict[str, Json], local: datetime) -> bool:
+    """Whether a window is open: it began today, or it began yesterday and reaches over midnight."""
+    shows = local.time().isoformat()
+    start, end = fields["start"], fields["end"]
+    weekdays = _weekdays(fields.get("days") or "*")
+    today, yesterday = local.isoweekday() % 7 in weekdays, (local.isoweekday() - 1) % 7 in weekdays
+    if start < end:  # texts of the same form compare as times do
+        return today and start <= shows < end
+    return (today and shows >= start) or (yesterday and shows < end)
+
+
+@cache
+def _weekdays(text: str) -> frozenset[int]:
+    """Return days of the week, Sunday = 0, out of names, numbers, ranges that may wrap round, and steps."""
+    names = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+    found = set[int]()
+    for term in text.strip().upper().split(","):
+        body, _, step = term.partition("/")
+        first, dash, last = ("0-6" if body == "*" else body).partition("-")
+        begin, end = (names.index(each) if each in names else int(each or 0) for each in (first, last))
+        length = (end - begin) % 7 if dash else 6 - begin % 7 if step else 0
+        if dash and (begin, end) == (0, 7):
+            length = 7
+        found.update((begin + n) % 7 for n in range(0, length + 1, int(step or 1)))
+    return frozenset(found)
 
 
 def _country(fields: dict[str, Json]) -> str:

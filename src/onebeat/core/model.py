@@ -16,7 +16,6 @@ import msgspec
 from onebeat.core.errors import InvalidInput, shown
 
 Json: TypeAlias = Any  # what json.loads returns; arguments and results are never anything else
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -107,9 +106,6 @@ class Reason(StrEnum):
     FOLDED = "folded"
 
 
-# --- what and when ----------------------------------------------------------------------------------
-
-
 class TriggerSpec(Noun, frozen=True, kw_only=True):
     """A "when" as data: a kind of the open set in core/triggers and its fields, both plain JSON.
 
@@ -130,11 +126,17 @@ class TriggerSpec(Noun, frozen=True, kw_only=True):
 
     def between(self, start_at: datetime | None = None, end_at: datetime | None = None) -> "TriggerSpec":
         """Keep only the occurrences in [start_at, end_at]. Either bound may be open; both must be aware."""
-        fields: dict[str, Json] = {"of": as_json(self)}
-        for name, bound in (("start_at", start_at), ("end_at", end_at)):
-            if bound is not None:
-                fields[name] = instant_text(utc(bound, name))
-        return TriggerSpec(kind="between", fields=fields)
+        given = {"start_at": start_at, "end_at": end_at}.items()
+        bounds = {name: instant_text(utc(bound, name)) for name, bound in given if bound is not None}
+        return TriggerSpec(kind="between", fields={"of": as_json(self)} | bounds)
+
+    def within(self, window: "TriggerSpec") -> "TriggerSpec":
+        """Keep only the occurrences in a window or a calendar: the same as ``self & window``."""
+        return self & window
+
+    def outside(self, window: "TriggerSpec") -> "TriggerSpec":
+        """Leave out the occurrences in a window or a calendar: the same as ``self - window``."""
+        return self - window
 
 
 def as_json(spec: TriggerSpec) -> Json:
@@ -143,10 +145,8 @@ def as_json(spec: TriggerSpec) -> Json:
 
 
 def _combined(kind: str, left: TriggerSpec, right: TriggerSpec) -> TriggerSpec:
-    parts: list[Json] = []
-    for part in (left, right):
-        parts += part.fields["of"] if part.kind == kind else [as_json(part)]
-    return TriggerSpec(kind=kind, fields={"of": parts})
+    one, other = (part.fields["of"] if part.kind == kind else [as_json(part)] for part in (left, right))
+    return TriggerSpec(kind=kind, fields={"of": [*one, *other]})
 
 
 class Target(Noun, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, with_zone
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
+from onebeat.core.triggers.window import window
 from onebeat.core.triggers.words import LANGUAGES, checked_language, words
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "on_request",
     "once",
     "tz_version",
+    "window",
     "with_zone",
     "words",
     "workdays",

@@ -87,6 +87,14 @@ def read_cron(expression: str, *, all_days: bool = False) -> Cron:
     return Cron(days, times_of_day(hour, minute, second), wild, hour, minute, second)
 
 
+def read_weekdays(text: str) -> frozenset[int]:
+    """Return days of the week, Sunday = 0, written as in the last field of an expression: ``MON-FRI``.
+
+    Raises InvalidTrigger for what is none, or is one day of a month.
+    """
+    return frozenset(_values(_FIELDS[5], text.strip().upper()))
+
+
 def _split(expression: str) -> list[str]:
     """Return the six fields in capitals, or say why the text does not have them."""
     if len(expression) > LENGTH_MAX:

@@ -66,6 +66,15 @@ def _said(expression: str, all_days: bool, lang: str) -> str:
     return f"{often}, {days}" if days else often
 
 
+def weekday_words(weekdays: frozenset[int], lang: str) -> str:
+    """Return days of the week, Sunday = 0, as people say them; an empty text for all."""
+    if len(weekdays) == 7:
+        return ""
+    zh = lang == "zh"
+    names = _WEEKDAYS_ZH if zh else _WEEKDAYS
+    return _spans(_from_monday(weekdays), 7, lang, lambda day: names[day % 7], 1)
+
+
 # --- times of day ---------------------------------------------------------------------------------------
 
 
@@ -80,10 +89,10 @@ def _times(read: Cron, lang: str) -> tuple[str, bool]:
         if step * len(times) == DAY:
             return _all_day(often, step, first, lang), False
         if zh:
-            return f"{_clock(first)}至{_clock(last)} {often}", True
-        return f"{often} from {_clock(first)} to {_clock(last)}", True
+            return f"{clock(first)}至{clock(last)} {often}", True
+        return f"{often} from {clock(first)} to {clock(last)}", True
     if len(times) <= LISTED_MAX:
-        shown = listed([_clock(time) for time in times], lang)
+        shown = listed([clock(time) for time in times], lang)
         return shown if zh else f"at {shown}", True
     return _of_hours(read, lang), len(read.hours) < 24
 
@@ -109,7 +118,7 @@ def _all_day(often: str, step: int, first: int, lang: str) -> str:
         return f"{often}第{first // 60}分" if lang == "zh" else f"{often} at :{first // 60:02}"
     if step == 60:
         return f"{often}第{first}秒" if lang == "zh" else f"{often} at second {first}"
-    return f"{_clock(first)}起{often}" if lang == "zh" else f"{often} from {_clock(first)}"
+    return f"{clock(first)}起{often}" if lang == "zh" else f"{often} from {clock(first)}"
 
 
 def _of_hours(read: Cron, lang: str) -> str:
@@ -139,7 +148,8 @@ def _counted(noun: str, numbers: str) -> str:
     return f"{noun} {numbers}" if numbers.isdigit() else f"{noun}s {numbers}"
 
 
-def _clock(second: int) -> str:
+def clock(second: int) -> str:
+    """Return a second of the day as a clock shows it, without seconds where they are 0."""
     text = f"{second // 3600:02}:{second // 60 % 60:02}"
     return f"{text}:{second % 60:02}" if second % 60 else text
 
@@ -208,9 +218,11 @@ def _dates(rule: DayRule) -> str:
 
 def _weekdays(rule: DayRule, of: str) -> str:
     said = list[str]()
-    if rule.weekdays:
-        said.append(_spans(_from_monday(rule.weekdays), 7, "en", lambda day: _WEEKDAYS[day % 7], 1))
+    if 0 < len(rule.weekdays) < 7:
+        said.append(weekday_words(rule.weekdays, "en"))
     said += [f"the {_NTH[which]} {_WEEKDAYS[day]}" for day, which in _in_order(rule.nth)]
+    if not said:
+        return ""
     if rule.nth:
         return f"on {listed(said, 'en')}{of}"
     return said[0] if " to " in said[0] else f"every {said[0]}"
@@ -253,8 +265,8 @@ def _dates_zh(rule: DayRule) -> str:
 
 def _weekdays_zh(rule: DayRule) -> str:
     said = []
-    if rule.weekdays:
-        said.append(_spans(_from_monday(rule.weekdays), 7, "zh", lambda day: _WEEKDAYS_ZH[day % 7], 1))
+    if 0 < len(rule.weekdays) < 7:
+        said.append(weekday_words(rule.weekdays, "zh"))
     said += [f"{_NTH_ZH[which]}{_WEEKDAYS_ZH[day]}" for day, which in _in_order(rule.nth)]
     return listed(said, "zh")
 
