@@ -29,11 +29,11 @@ from onebeat.engine.current import storable
 from onebeat.engine.executors.bodies import Bodies, Body, Key, named
 from onebeat.engine.executors.looping import LoopThread
 from onebeat.engine.executors.output import Output
+from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status
 
 GRACE = timedelta(seconds=5)
 LINGER = timedelta(seconds=2)
 READ_BYTES = 64 * 1024
-SEARCHES = 3
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """The node's own variables that a command gets. Others may hold a secret: the ledger's URL, for one."""
 
@@ -209,12 +209,12 @@ class _Command:
         if self.stopped or self._exited.is_set():
             return
         self.stopped = True
-        _signal_group(self._process.pid, signal.SIGTERM)
+        signal_group(self._process.pid, signal.SIGTERM)
         self._timer = self._loop.call_later(GRACE.total_seconds(), self.kill)
 
     def kill(self) -> None:
         """Kill every process of its session."""
-        _kill_session(self._process.pid)
+        kill_session(self._process.pid)
 
     def looked(self) -> None:
         """Learn that the worker has taken the lines that there were."""
@@ -241,12 +241,12 @@ class _Command:
 
     def _report(self) -> Report:
         # Not reaped yet: as long as it is a zombie, nobody else gets its number, which its session has, too.
-        status = _status(self._handle)
+        status = exit_status(self._handle)
         lingers = not self._silent.is_set()
         if lingers or self.stopped:
             self.kill()
         else:
-            _signal_group(self._process.pid, signal.SIGKILL)
+            signal_group(self._process.pid, signal.SIGKILL)
         self._keep(self._output.end())
         if lingers:
             self._body.current.keep(
@@ -262,7 +262,7 @@ class _Command:
         result: Json = {"exit_status": status, "tail": tail}
         if status == 0:
             return self._body.report(Outcome.SUCCEEDED, result=result)
-        error, names = _told(status)
+        error, names = told_status(status)
         wanted = self._body.claimed.definition.policy.retry_on
         return self._body.report(
             Outcome.FAILED,
@@ -291,28 +291,6 @@ def _input(text: str | None) -> AbstractContextManager[IO[bytes]]:
     return file
 
 
-def _status(handle: int) -> int | None:
-    """Return the exit status of a program that has ended, a signal as its negative; None: unknown."""
-    try:
-        found = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-    except ChildProcessError:
-        return None
-    if found is None:
-        return None
-    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-
-
-def _told(status: int) -> tuple[str, tuple[str, ...]]:
-    """Return an exit status in words, and the error types that it is, the narrowest first."""
-    if status > 0:
-        return f"exit status {status}", (f"exit {status}", "exit")
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:  # a real-time signal
-        name = f"SIG{-status}"
-    return f"killed by {name}", (name, "signal")
-
-
 def _failed(body: Body, failure: BaseException) -> Report:
     """Return the report of a command that could not be begun, in a sentence where that says it all."""
     if not isinstance(failure, OnebeatError | OSError):
@@ -324,45 +302,6 @@ def _failed(body: Body, failure: BaseException) -> Report:
 def _unknown(body: Body) -> Report:
     error = "its exit status is unknown: another part of this process waits for children that are not its own"
     return body.report(Outcome.FAILED, error=error, error_type="ExitStatusUnknown")
-
-
-def _signal_group(leader: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
-
-
-def _kill_session(leader: int) -> None:
-    """Kill the group of a leader that is not reaped yet, and every other group of its session."""
-    _signal_group(leader, signal.SIGKILL)
-    for _ in range(SEARCHES):  # who forks while it is looked for is found in the next round
-        found = [pid for pid in _processes() if pid != leader and _session(pid) == leader]
-        for pid in found:
-            with suppress(OSError):
-                handle = os.pidfd_open(pid)
-                try:
-                    if _session(pid) == leader:  # and not somebody else by now
-                        signal.pidfd_send_signal(handle, signal.SIGKILL)
-                finally:
-                    os.close(handle)
-        if not found:
-            return
-
-
-def _processes() -> list[int]:
-    try:
-        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    except OSError:
-        return []
-
-
-def _session(pid: int) -> int | None:
-    """Return the session of a process that is alive, None for one that is not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    state, _, _, session = stat.rpartition(b")")[2].split()[:4]  # a program's name may hold anything
-    return None if state in (b"Z", b"X") else int(session)
 
 
 def _programs(path: str) -> list[str]:
