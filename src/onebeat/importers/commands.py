@@ -7,11 +7,14 @@ before anything else stay.
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 NAME_CHARS_MAX = 60
+LOOKED_AT_CHARS = 2000
+"""How much of a command is looked at for its name: it stands at the beginning."""
 
 
 class Said(NamedTuple):
@@ -36,19 +39,15 @@ def said(text: str) -> Said:
 
 
 def _input(text: str) -> str:
-    read, escaped = list[str](), False
+    read, escaped, open_line = list[str](), False, False
     for sign in text:
-        if escaped:
-            if sign != "%":
-                read.append("\\")
-        elif sign == "%":
-            sign = "\n"  # noqa: PLW2901 - as cron does it: from here on it is a new line
+        if escaped and sign != "%":
+            read.append("\\")
+        if sign != "\\":
+            read.append("\n" if sign == "%" and not escaped else sign)
+            open_line = read[-1] != "\n"
         escaped = sign == "\\"
-        if not escaped:
-            read.append(sign)
-    if escaped:
-        read.append("\\")
-    return "".join(read) if not read or read[-1] == "\n" else "".join(read) + "\n"
+    return "".join(read) + "\\" * escaped + "\n" * open_line
 
 
 def _trimmed(command: str) -> str:
@@ -59,8 +58,10 @@ def _trimmed(command: str) -> str:
 
 # --- what it is called ------------------------------------------------------------------------------------
 
-_SEPARATORS = re.compile(r"&&|\|\||[;|\n]|(?<![>&])&(?![>&\d])")
-_OPENERS = {"(", "{", "!", "if", "then", "do", "else", "while", "until"}
+_PUNCTUATION = ";&|()<>"
+_SUBSTITUTED = re.compile(r"\$\(\([^()]*\)\)|\$\([^()]*\)|\$\([^)]*$|`[^`]*`")
+_SEPARATOR = re.compile(r"[;&|()]+")
+_OPENERS = {"{", "!", "if", "then", "do", "else", "while", "until"}
 _PREPARING = {
     *("cd", "test", "[", "[[", "sleep", "export", "source", ".", "set", "umask", "ulimit", ":", "true"),
     *("false", "pushd", "mkdir", "exit", "fi", "done", "for", "trap", "wait", "read"),
@@ -91,12 +92,14 @@ _INTERPRETER = re.compile(
 )
 _EXTENSION = re.compile(r"\.(py|sh|bash|php|pl|rb|js|jar|phar|R|ts)$", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_COMMAND = re.compile(r"-[a-z]*c")
 _PLAIN = re.compile(r"[A-Za-z][\w:-]{0,30}")
 _CARRIES_ON = {"run", "exec"}
 _WITHOUT_VERB = {"tar", "echo", "find", "logger", "mail", "kill", "ls"}
 """Programs whose first word says nothing about what they are for."""
 
 
+@lru_cache(maxsize=1024)
 def program_name(command: str) -> str:
     """Return the name of the program that a command is about, in the letters of a schedule's name.
 
@@ -104,33 +107,54 @@ def program_name(command: str) -> str:
     word: ``certbot-renew``.
     """
     first = ""
-    for part in _SEPARATORS.split(command):
-        words = _words(part)
-        while words and (words[0] in _OPENERS or _ASSIGNMENT.fullmatch(words[0])):
-            words = words[1:]
-        if not words:
-            continue
+    for words in _simple_commands(command[:LOOKED_AT_CHARS]):
         found = _slug(_named(words))
         first = first or found
-        if found and _base(words[0]) not in _PREPARING:
+        if found and not _prepares(words):
             return found
     return first or "command"
 
 
-def _words(text: str) -> list[str]:
+def _simple_commands(command: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a line, without what opens it or sets its variables."""
+    words = list[str]()
+    for token in (*_tokens(command), ";"):
+        if not _SEPARATOR.fullmatch(token):
+            words.append(token)
+            continue
+        start = 0
+        while start < len(words) and (words[start] in _OPENERS or _ASSIGNMENT.fullmatch(words[start])):
+            start += 1
+        if words[start:]:
+            yield words[start:]
+        words = []
+
+
+def _tokens(command: str) -> list[str]:
+    command = _SUBSTITUTED.sub("_", command)
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=_PUNCTUATION)
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        return shlex.split(text.lstrip(" \t({"), posix=True)
-    except ValueError:  # a quote that is open here may be closed behind a separator
-        return text.replace('"', " ").replace("'", " ").split()
+        return list(lexer)
+    except ValueError:  # a quote is left open
+        return re.findall(r"[;&|()<>]+|[^\s;&|()<>\"']+", command)
+
+
+def _prepares(words: Sequence[str]) -> bool:
+    """Return whether a command only prepares for the one that a line is about."""
+    program = _base(words[0])
+    waits = program == "perl" and len(words) > 2 and "sleep" in words[2]
+    return program in _PREPARING or waits
 
 
 def _named(words: Sequence[str]) -> str:
     """Return the name out of the words of one simple command."""
-    program, rest = _base(words[0]), list(words[1:])
-    if program in _WRAPPERS and (inner := _unwrapped(program, rest)):
-        return _named(inner)
-    if program in _SHELLS and "-c" in rest[:-1]:
-        return program_name(rest[rest.index("-c") + 1])
+    inner: Sequence[str] | str = words
+    while not isinstance(inner, str) and inner:
+        words, inner = inner, _wrapped(_base(inner[0]), inner[1:])
+    if isinstance(inner, str):
+        return program_name(inner)
+    program, rest = _base(words[0]), words[1:]
     if program in _SHELLS or _INTERPRETER.fullmatch(program):
         script = _script(rest)
         if script is not None:
@@ -140,7 +164,29 @@ def _named(words: Sequence[str]) -> str:
     return f"{name}-{rest[0]}" if plain else name
 
 
-def _script(words: list[str]) -> tuple[str, list[str]] | None:
+def _wrapped(program: str, words: Sequence[str]) -> Sequence[str] | str:
+    """Return the words of the command that a program runs, or its text; nothing where it runs none."""
+    if program in _SHELLS:
+        texts = (words[place + 1] for place, word in enumerate(words[:-1]) if _COMMAND.fullmatch(word))
+        return next(texts, ())
+    taking, before = _WRAPPERS.get(program, ("", len(words)))
+    place = 0
+    while place < len(words):
+        word = words[place]
+        if program in _WRAPPERS and word in ("-c", "--command") and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith("-") and word != "-":
+            place += 1 + (len(word) == 2 and word[1] in taking)
+        elif word == "-" or _ASSIGNMENT.fullmatch(word):
+            place += 1
+        elif before:
+            before, place = before - 1, place + 1
+        else:
+            return words[place:]
+    return ()
+
+
+def _script(words: Sequence[str]) -> tuple[str, Sequence[str]] | None:
     """Return the script that an interpreter is given, and its arguments; None where it is given none."""
     for place, word in enumerate(words):
         if word in ("-m", "-jar", "-f", "--file"):
@@ -150,25 +196,6 @@ def _script(words: list[str]) -> tuple[str, list[str]] | None:
         if not word.startswith("-") and word not in _CARRIES_ON:
             return _base(word), words[place + 1 :]
     return None
-
-
-def _unwrapped(wrapper: str, words: list[str]) -> list[str]:
-    """Return the words of the command inside a wrapper; none where there is none."""
-    taking, before = _WRAPPERS[wrapper]
-    place = 0
-    while place < len(words):
-        word = words[place]
-        if word in ("-c", "--command") and place + 1 < len(words):
-            return _words(words[place + 1])
-        if word.startswith("-") and word != "-":
-            place += 1 + (len(word) == 2 and word[1] in taking)
-        elif word == "-" or _ASSIGNMENT.fullmatch(word):
-            place += 1
-        elif before:
-            before, place = before - 1, place + 1
-        else:
-            return words[place:]
-    return []
 
 
 def _base(word: str) -> str:

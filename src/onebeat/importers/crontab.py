@@ -19,7 +19,7 @@ from onebeat.core.triggers import cron
 from onebeat.importers import remarks
 from onebeat.importers.commands import said
 from onebeat.importers.findings import Crontab, Entry, Notes, Problem
-from onebeat.importers.moments import BLANKS, parted, refuse_more_fields
+from onebeat.importers.moments import BLANKS, parted
 from onebeat.importers.settings import Settings, assignment
 
 BYTES_MAX = 1_048_576
@@ -140,7 +140,6 @@ class _Reader:
         quiet = re.match(r"-(?=[\d*@])", text)
         when, rest = parted(text[1:] if quiet else text)
         user, rest = self._user(rest)
-        refuse_more_fields(when, rest)
         _refuse_odd(rest)
         command = said(rest)
         if not command.command:
@@ -228,7 +227,8 @@ def _refuse_odd(command: str) -> None:
             f"has {command.split(maxsplit=1)[0]!r} before its command, a flag that a few crons know; take "
             "it out"
         )
-    if re.search(r"(^|[^\\])(\\\\)*\\[ \t]*$", command):
+    bare = command.rstrip(" \t")
+    if (len(bare) - len(bare.rstrip("\\"))) % 2:
         raise InvalidInput(
             "ends in a backslash, and cron joins no lines: the next one would be read for itself; write all "
             "of it "

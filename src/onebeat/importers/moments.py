@@ -22,6 +22,8 @@ _TIMED = re.compile(
     rf"[\d*?][\d*?,/~LWH#-]*|(?:{_NAME})(?:[-,/](?:{_NAME}|\d+))+|(?P<bare>{_NAME}|[LH])", re.IGNORECASE
 )
 _TERM = re.compile(r"\*(?:/\d+)?|(?P<start>\w+)(?:-(?P<stop>\w+))?(?P<step>/\d+)?")
+_YEARS = re.compile(r"[*?]|(19|20)\d\d")
+_HINTS_AT_TIME = re.compile(r"[\d*~]|^H\b")
 _HASHED = re.compile(r"(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
 
 
@@ -45,6 +47,13 @@ _FIELDS = (
 )
 
 
+_ADVICE = (
+    ("the last day of a month is 'L'", "write 1 to 31"),
+    ("or use interval() for a longer period", "or onebeat schedule add --every for a longer period"),
+)
+"""What to write in a cron expression of ours, and what to write in a crontab."""
+
+
 class Timed(NamedTuple):
     """The two parts of an entry: its time, as a cron expression, and everything behind that."""
 
@@ -61,8 +70,16 @@ def parted(text: str) -> Timed:
         return _macro(text)
     words = BLANKS.split(text, maxsplit=FIELDS)
     timed = _timed(words)
+    _refuse_lookalikes(words[: timed + 1])
+    if not timed and not _HINTS_AT_TIME.search(words[0]):
+        raise InvalidTrigger(
+            "is neither a schedule nor a NAME=value; a comment begins with #, and cron joins no lines"
+        )
     if timed < FIELDS and (len(words) <= FIELDS or _begins_a_command(words[timed])):
         _refuse_too_few(words, timed)
+    behind = BLANKS.split(words[FIELDS]) if len(words) > FIELDS else [""]
+    if timed == FIELDS and _looks_timed(behind[0]):
+        _refuse_more_fields([*words[:FIELDS], *behind[: _timed(behind)]])
     expression = " ".join(words[:FIELDS])
     rest = words[FIELDS].rstrip(" \t") if len(words) > FIELDS else ""
     _check(expression, words[FIELDS - 1])
@@ -73,26 +90,23 @@ def parted(text: str) -> Timed:
     return Timed(expression, words[FIELDS])
 
 
-def refuse_more_fields(expression: str, command: str) -> None:
-    """Raise InvalidTrigger where the command begins with what looks like a sixth field of time."""
-    words = BLANKS.split(command)
-    more = _timed(words) if looks_timed(words[0]) else 0
-    if not more:
-        return
-    what = " ".join(words[:more])
-    fields = [*expression.split(" "), *words[:more]]
-    start = f"has {len(fields)} time fields; cron has five, and takes {what!r} for the command"
-    without_seconds = " ".join(fields[1:]).replace("?", "*")
-    if more == 1 and fields[0].isdigit() and _is_cron(without_seconds):
-        raise InvalidTrigger(f"{start}; if the first one means seconds, write {without_seconds!r}")
-    raise InvalidTrigger(
-        f"{start}; seconds and years are no part of a crontab: onebeat schedule add --cron takes seconds as "
-        "the "
-        "first of six fields"
-    )
+def _refuse_more_fields(fields: list[str]) -> NoReturn:
+    what = " ".join(fields[FIELDS:])
+    why = f"has {len(fields)} time fields; cron has five, and takes {what!r} for the command"
+    means = list[str]()
+    if len(fields) == FIELDS + 1:
+        first, last = fields[0], fields[-1]
+        without_seconds = " ".join(fields[1:]).replace("?", "*")
+        if first.isdigit() and _is_cron(without_seconds):
+            means.append(f"if the first one means seconds, write {without_seconds!r}")
+        without_years = " ".join(fields[:-1]).replace("?", "*")
+        if _YEARS.fullmatch(last) and _is_cron(without_years):
+            means.append(f"if the last one means years, write {without_years!r}")
+    means.append("onebeat schedule add --cron takes six fields, the first of them seconds")
+    raise InvalidTrigger(f"{why}; {'; '.join(means)}")
 
 
-def looks_timed(word: str) -> bool:
+def _looks_timed(word: str) -> bool:
     """Return whether a word is more likely a field of time than the name of a program or a user."""
     found = _TIMED.fullmatch(word)
     # One bare name in small letters may well be a program.
@@ -104,15 +118,24 @@ def _timed(words: list[str]) -> int:
     return next((place for place, word in enumerate(words) if not _TIMED.fullmatch(word)), len(words))
 
 
+def hides_a_schedule(value: str) -> bool:
+    """Return whether the value of a setting has a time and a command behind its first word."""
+    words = BLANKS.split(value)[1 : FIELDS + 2]
+    return len(words) > FIELDS and _timed(words) >= FIELDS
+
+
 def _begins_a_command(word: str) -> bool:
-    return re.search(r"^[./~$\"'(\[{]|[.=$\"'\\(]", word) is not None
+    return re.search(r"^(~/|[/\[{])|[.=$\"'\\(]", word) is not None
+
+
+def _refuse_lookalikes(words: list[str]) -> None:
+    odd = next((sign for sign in "".join(words) if sign > "~" and (sign.isspace() or sign.isdigit())), None)
+    if odd is not None:
+        what = "blank" if odd.isspace() else "digit"
+        raise InvalidTrigger(f"holds {odd!a}, which looks like a {what} and is another sign; type it anew")
 
 
 def _refuse_too_few(words: list[str], timed: int) -> NoReturn:
-    if not timed:
-        raise InvalidTrigger(
-            "is neither a schedule nor a NAME=value; a comment begins with #, and cron joins no lines"
-        )
     if timed == len(words):
         what = "and no command" if timed == FIELDS else "where cron needs five and a command"
         raise InvalidTrigger(f"has {_fields(timed)} {what}; write e.g. '{' '.join([*words, '*'][:5])} …'")
@@ -142,8 +165,10 @@ def _check(expression: str, last: str) -> None:
         said, never, _ = str(error).partition(" never comes: ")
         if never:
             raise InvalidTrigger(f"{said} never comes, and never did under cron; take it out") from None
+        for ours, crons in _ADVICE:
+            said = said.replace(ours, crons)
         missing = last.isalpha() and "did you mean" not in str(error) and "day of week" in str(error)
-        raise InvalidTrigger(f"{error}{'; or a time field is missing before it' * missing}") from None
+        raise InvalidTrigger(f"{said}{'; or a time field is missing before it' * missing}") from None
     for field, text in zip(_FIELDS, expression.split(" "), strict=True):
         for term in text.split(","):
             _check_term(field, term)
@@ -159,7 +184,7 @@ def _check_term(field: _Field, term: str) -> None:
     start, stop, step = found["start"], found["stop"], found["step"]
     if stop is None:
         if step is not None:
-            why = f"{term!r} is {start} alone to some crons, and every {step[1:]}th from there to others"
+            why = f"{term!r} steps through no range: one cron refuses it, another takes {start} alone"
             _refuse_foreign(field, why, f"write {field.number(start)}-{_end(field)}{step}")
         return
     low, high = field.number(start), field.number(stop)

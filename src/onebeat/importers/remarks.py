@@ -29,7 +29,7 @@ _HINTS = (
         "it does nothing where anacron is installed: anacron does it there",
     ),
     (
-        re.compile(r"&?>{1,2}\s*/dev/null"),
+        re.compile(r">\s*/dev/null(\s*2>\s*(&1|/dev/null))?[\s;)}]*$"),
         "its output is thrown away; a run keeps it, within bounds, where >/dev/null is left out",
     ),
     (

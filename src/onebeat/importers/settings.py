@@ -13,6 +13,7 @@ from onebeat.core.definition import BOUNDS, TAG
 from onebeat.core.errors import InvalidInput, OnebeatError, shown
 from onebeat.core.triggers.walltime import checked_zone
 from onebeat.importers.findings import Notes, Setting
+from onebeat.importers.moments import hides_a_schedule
 
 SHELL = "/bin/sh"
 PATH = "/usr/bin:/bin"
@@ -24,7 +25,7 @@ _ASSIGNMENT = re.compile(
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OF_MAIL = {"MAILTO", "MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING"}
-_OF_CRON = _OF_MAIL | {"CRON_TZ", "RANDOM_DELAY", "LOGNAME"}
+_OF_CRON = _OF_MAIL | {"CRON_TZ", "RANDOM_DELAY"}
 _SECRET = re.compile(r"(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY)", re.IGNORECASE)
 _EXPANDED = re.compile(r"\$\w|\$\{|\$\(|`|^~/|:~/")
 _DECISIVE = ("CRON_TZ", "SHELL", "HOME", "RANDOM_DELAY")
@@ -33,11 +34,12 @@ _DECISIVE = ("CRON_TZ", "SHELL", "HOME", "RANDOM_DELAY")
 NO_EXPANSION = (
     "cron expands nothing in a setting, and neither is it expanded here: the value is the text as it stands"
 )
+NO_COMMENT = "cron takes all that stands behind the = for the value, what follows # too"
 NOT_MOVED = (
     "TZ is the time zone of the commands alone, as on Debian; it does not move the schedules, which CRON_TZ "
     "does"
 )
-NO_LOGNAME = "cron sets LOGNAME itself, whatever stands here; it is left out"
+NO_LOGNAME = "cron sets LOGNAME and USER itself, whatever stands here, so it is left out"
 NO_MAIL_SETTING = "it is about cron's mail, which onebeat does not send; it is left out"
 IN_CLEAR = (
     "it looks like a secret, and would be stored with each schedule; set it on the nodes, and write "
@@ -90,7 +92,7 @@ class Settings:
         """Let a line's variable be in force from here on. Raises InvalidInput where it cannot be meant."""
         name = assigned.name
         try:
-            value = self._value(assigned)
+            value = self._value(line, assigned)
             self._keep(line, name, value)
         except OnebeatError:
             self._broken[name] = line
@@ -124,7 +126,7 @@ class Settings:
 
     # --- one line ---
 
-    def _value(self, assigned: Assigned) -> str:
+    def _value(self, line: int, assigned: Assigned) -> str:
         name, text = assigned
         if not _VARIABLE.fullmatch(name):
             raise InvalidInput(
@@ -136,7 +138,14 @@ class Settings:
                 f"sets {name}, and onebeat gives runs variables of such names itself; rename it"
             )
         quote = text[:1]
+        if hides_a_schedule(text):
+            raise InvalidInput(
+                f"sets {name} and has a schedule behind it, all of which cron takes for the value; write two "
+                "lines"
+            )
         if quote not in ("'", '"'):
+            if " #" in text:
+                self._notes.add(NO_COMMENT, line)
             return text.rstrip(" \t")
         inner, closing, rest = text[1:].partition(quote)
         if not closing:
@@ -157,7 +166,7 @@ class Settings:
                 self._delay(line, value)
             case "MAILTO":
                 self._mail(line, value)
-            case "LOGNAME":
+            case "LOGNAME" | "USER":
                 self._notes.add(NO_LOGNAME, line)
             case _ if name in _OF_CRON:
                 self._notes.add(NO_MAIL_SETTING, line)
