@@ -43,21 +43,16 @@ from onebeat.store.sql_sharing import SqlSharing
 # --- settle ---
 
 FIRED_UNDER = "id, name, number, definition_id, target_id, priority"
-_SETTLED = {
-    "version": "onebeat_schedules.version + 1",
-    "settled_until": "d.settled_until",
-    "next_at": "d.next_at",
-}
-_SETTLING = "d (id, version, settled_until, next_at)"
-_UNCHANGED = "onebeat_schedules.id = d.id AND onebeat_schedules.version = d.version"
 SETTLED = BatchUpdate(
     "onebeat_schedules",
-    _SETTLING,
-    _SETTLED,
-    _UNCHANGED,
-    ", ".join(f"onebeat_schedules.{name.strip()}" for name in FIRED_UNDER.split(",")),
+    "d (id, settled_until, next_at)",
+    {
+        "version": "onebeat_schedules.version + 1",
+        "settled_until": "d.settled_until",
+        "next_at": "d.next_at",
+    },
+    "onebeat_schedules.id = d.id",
 )
-SETTLED_HELD = BatchUpdate("onebeat_schedules", _SETTLING, _SETTLED, _UNCHANGED)
 GONE = (None,)
 UNDER_FREE = ManyRows(f"{FIRED_UNDER}, version", "onebeat_schedules WHERE id IN {keys} ORDER BY id")
 CURSOR_LOCKED = "SELECT name FROM onebeat_cursors WHERE name IN {keys} ORDER BY name"
@@ -147,24 +142,22 @@ class SqlStore(SqlSharing):
     def _win(self, session: Session, decisions: Sequence[Decision]) -> dict[int, Row]:
         """Move the marks of rows that are as they were read; return what those fire under, by id.
 
-        Rows that somebody else holds are passed over. Those that nobody does are held from here, so they can
-        be compared before they are written, and nobody has to wait for what the writing says.
+        Rows that somebody else holds are passed over; the others are held from here, so that what is compared
+        is what is written.
         """
-        held: dict[int, Row] | None = None
-        if not session.alone:
-            held = {row[0]: row for row in session.free(UNDER_FREE, [each.schedule_id for each in decisions])}
+        held = {row[0]: row for row in session.free(UNDER_FREE, [each.schedule_id for each in decisions])}
         standing = self._standing(session, [each.settlements for each in decisions])
-        marks = [
-            (each.schedule_id, each.version, micros_of(each.settled_until), micros_or_none(each.next_at))
+        winners = [
+            each
             for each, stands in zip(decisions, standing, strict=True)
-            if stands and (held is None or held.get(each.schedule_id, GONE)[-1] == each.version)
+            if stands and held.get(each.schedule_id, GONE)[-1] == each.version
         ]
-        if held is None:
-            winners = {row[0]: row for row in session.batch(SETTLED, marks)}
-        else:
-            session.batch(SETTLED_HELD, marks)
-            winners = {mark[0]: held[mark[0]][:-1] for mark in marks}
-        return winners
+        marks = [
+            (each.schedule_id, micros_of(each.settled_until), micros_or_none(each.next_at))
+            for each in winners
+        ]
+        session.batch(SETTLED, marks)
+        return {each.schedule_id: held[each.schedule_id][:-1] for each in winners}
 
     # --- requests, and the rest ---
 

@@ -94,7 +94,8 @@ class PostgresSession:
             return []
         columns = list(zip(*rows, strict=True))
         cursor = self._sent(_unnested(sql, tuple(map(_kind, columns))), [*map(_array, columns), *args])
-        tells = sql.returning if isinstance(sql, BatchUpdate | BatchDelete) else not sql.startswith("INSERT")
+        silent = isinstance(sql, BatchUpdate) or sql.startswith("INSERT")
+        tells = sql.returning if isinstance(sql, BatchDelete) else not silent
         return cursor.fetchall() if tells else []
 
     def has_table(self, name: str) -> bool:

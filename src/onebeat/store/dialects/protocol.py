@@ -25,16 +25,16 @@ class BatchUpdate(str):
     """An UPDATE of many rows, compared and set; rows are locked by ``lock`` or ``free`` before.
 
     ``rows`` says what travels, e.g. ``d (id, version)``; ``sets`` are the columns and their new values.
-    ``returning`` is for where nobody writes beside it: elsewhere the rows are held, and have been read.
     """
 
-    def __new__(cls, table: str, rows: str, sets: Mapping[str, str], where: str, returning: str = "") -> Self:
+    def __new__(cls, table: str, rows: str, sets: Mapping[str, str], where: str) -> Self:
         """Return the text in the common form; its parts are attributes."""
         name, _, columns = rows.rstrip(")").partition(" (")
         assigned = ", ".join(f"{column} = {value}" for column, value in sets.items())
-        text = f"WITH {rows} AS (VALUES {{rows}}) UPDATE {table} SET {assigned} FROM {name} WHERE {where}"
-        self = super().__new__(cls, f"{text} RETURNING {returning}" if returning else text)
-        self.table, self.name, self.where, self.returning = table, name, where, returning
+        self = super().__new__(
+            cls, f"WITH {rows} AS (VALUES {{rows}}) UPDATE {table} SET {assigned} FROM {name} WHERE {where}"
+        )
+        self.table, self.name, self.where = table, name, where
         self.columns = tuple(column.strip() for column in columns.split(","))
         self.sets = dict(sets)
         return self
@@ -44,7 +44,6 @@ class BatchUpdate(str):
     columns: tuple[str, ...]
     sets: dict[str, str]
     where: str
-    returning: str
 
 
 class BatchDelete(str):
