@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.newcomer.serving import ran, serving, wait_for
 from tests.surfaces.stage import Town
 
 from onebeat import call
 from onebeat.cli.main import run
 from onebeat.cli.session import Session
 from onebeat.core.definition import define
-from onebeat.core.model import CatchUp, OnLost, Overlap
+from onebeat.core.model import FINISHED, CatchUp, OnLost, Overlap, RunState
 from onebeat.core.reconcile import Verb
 from onebeat.importers.machine import machine_zone
 from onebeat.testing.virtual import VirtualOnebeat
@@ -129,6 +130,32 @@ def test_the_words_of_the_plan_are_in_the_language_that_is_asked_for(
     run(["import", "crontab", str(place), "--lang", "zh"], Session(onebeat))
 
     assert "周一至周五" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_imported_runs_as_under_cron(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    crontab = tmp_path / "shop.cron"
+    crontab.write_text(
+        f"HOME={tmp_path / 'shop'}\nGREETING='  hello  '\nSHELL=/bin/bash\n"
+        '0 3 1 1 * [[ 1 ]] && echo "$GREETING|$(pwd)|$PATH|100\\%" && cat%first%second # no comment\n',
+        encoding="utf-8",
+    )
+    onebeat = [sys.executable, "-m", "onebeat"]
+
+    with serving(tmp_path, [*onebeat, "serve", "--shell"]) as beat:
+        done = ran(tmp_path, *onebeat, "import", "crontab", str(crontab), "--apply")
+        assert done.returncode == 0, done.stderr
+        beat.runs.request("echo")
+        ended = wait_for(beat, lambda: beat.runs.list(schedule="echo", states=list(FINISHED)))
+        lines = [line.text for line in beat.runs.logs(ended[0].id)]
+
+    assert ended[0].state is RunState.SUCCEEDED
+    assert "\n".join(lines).splitlines() == [
+        f"  hello  |{tmp_path / 'shop'}|/usr/bin:/bin|100%",
+        "first",
+        "second # no comment",
+    ]
 
 
 # --- again ----------------------------------------------------------------------------------------------

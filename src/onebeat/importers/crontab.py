@@ -216,6 +216,7 @@ class _Reader:
             self._notes.add(remarks.NO_HOME)
         if self._system:
             self._notes.add(remarks.ONE_NODE)
+        self._notes.add(remarks.SWITCHED_OFF)
         self._notes.add(remarks.OVERLAPS)
         self._notes.add(remarks.NOTHING_MADE_UP)
 

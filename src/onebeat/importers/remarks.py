@@ -48,6 +48,9 @@ def hints(command: str) -> Iterator[str]:
     return (text for pattern, text in _HINTS if pattern.search(command))
 
 
+SWITCHED_OFF = (
+    "a node runs commands only where it was started with onebeat serve --shell; until then, runs wait"
+)
 OVERLAPS = (
     "as with cron, a command is started again while it still runs (overlap=allow); onebeat schedule edit "
     "NAME "
