@@ -8,7 +8,7 @@ from onebeat.app.desk import Desk
 from onebeat.core.definition import read_trigger, zone_of
 from onebeat.core.errors import LimitExceeded
 from onebeat.core.model import NAME, Definition, Node, TriggerSpec, utc
-from onebeat.core.triggers import anchored, build, words
+from onebeat.core.triggers import anchored, build, named, words
 from onebeat.core.triggers import zone as zone_info
 
 PREVIEW_MAX = 10_000
@@ -67,5 +67,5 @@ class Outlook:
         if not isinstance(what, str) or not NAME.fullmatch(what):
             return read_trigger(what, zone or self._desk.zone)
         if what in declared:
-            return declared[what].trigger
+            return named(declared[what].trigger, what)
         return self._desk.found(what)[0].definition.trigger

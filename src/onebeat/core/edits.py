@@ -32,7 +32,7 @@ from onebeat.core.model import (
     Schedule,
 )
 from onebeat.core.triggers.protocol import Trigger
-from onebeat.core.triggers.registry import anchored, build
+from onebeat.core.triggers.registry import anchored, build, named
 
 SKIPS_MAX = 100
 JUMPED_MAX = 100_000
@@ -99,7 +99,7 @@ def create(
     its id and its version go on, as the next incarnation. ``run_now`` asks for one run beside the schedule.
     """
     cut = author.cut_at if tombstone is None else max(author.cut_at, tombstone.cut_at)
-    definition = _resolved(definition, cut)
+    definition = _resolved(name, definition, cut)
     trigger = build(definition.trigger)
     mark = cut - offset_of(name, definition.policy)
     if trigger.late_start:
@@ -159,7 +159,7 @@ def edit(
     one meets it with its own catch-up.
     """
     cut = max(author.cut_at, schedule.cut_at)
-    resolved = _resolved(definition, cut)
+    resolved = _resolved(schedule.name, definition, cut)
     after = _replace(schedule, definition=resolved, quarantined=None, tz_version=author.tz_version)
     if declared is not None:
         after = _replace(after, owner=declared.owner, revision=declared.revision, applied=declared.applied)
@@ -315,9 +315,9 @@ def _jumped(old: Trigger, new: Trigger, mark: datetime, until: datetime) -> list
     return excluded
 
 
-def _resolved(definition: Definition, cut: datetime) -> Definition:
-    """Return the definition with what was relative ("in 30 minutes", no anchor) fixed at the cut."""
-    return _replace(definition, trigger=anchored(definition.trigger, cut))
+def _resolved(name: str, definition: Definition, cut: datetime) -> Definition:
+    """Return the definition with what was relative ("in 30 minutes", no anchor, H) fixed at the cut."""
+    return _replace(definition, trigger=anchored(named(definition.trigger, name), cut))
 
 
 def _replace(noun: T, **changes: object) -> T:

@@ -7,6 +7,7 @@ Specs are taken as valid. May import model, errors and matchdays, and must never
 """
 
 import calendar
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
 
     match kind:
         case "cron":
-            rule = _rule(fields["expression"], fields.get("days", "any"))
+            rule = _rule(fields["expression"], fields.get("days", "any"), fields.get("slot"))
             policy = ("skip", "both") if rule.real_time else ("shift", "first")
             return _on_the_wall(rule, fields, *policy, after, until)
         case "calendar_interval" if "start" in fields:
@@ -243,10 +244,13 @@ class _Rule:
 
 
 @lru_cache(maxsize=256)
-def _rule(expression: str, days: str) -> _Rule:
+def _rule(expression: str, days: str, slot: str | None) -> _Rule:
     text = expression.strip().upper()
     fields = _MACROS.get(text, text).split()
-    second, minute, hour, dates, month, weekdays = fields if len(fields) == 6 else ["0", *fields]
+    fields = fields if len(fields) == 6 else ["0", *fields]
+    if slot is not None:
+        fields = [_with_slots(place, each, slot) for place, each in enumerate(fields)]
+    second, minute, hour, dates, month, weekdays = fields
     return _Rule(
         _numbers(second, 0, 59),
         _numbers(minute, 0, 59),
@@ -257,6 +261,22 @@ def _rule(expression: str, days: str) -> _Rule:
         both=days == "all" or dates[0] in "*?" or weekdays[0] in "*?",
         real_time=minute[0] == "*" or hour[0] == "*",
     )
+
+
+def _with_slots(place: int, text: str, slot: str) -> str:
+    """Return a field with the values that the name gives to each H in it."""
+    reach = (range(60), range(60), range(24), range(1, 29), range(1, 13), range(7))[place]
+    number = int(hashlib.sha256(f"{place}:{slot}".encode()).hexdigest()[:16], 16)
+
+    def values(term: re.Match[str]) -> str:
+        span = reach
+        if term[1]:
+            low, high = (int(_NUMBERS.get(bound, bound)) for bound in term[1].split("-"))
+            span = range(low, high + 1)
+        step = int(term[2] or len(span))
+        return ",".join(str(each) for n, each in enumerate(span) if n % step == number % step)
+
+    return re.sub(r"\bH(?:\(([^)]+)\))?(?:/(\d+))?", values, text)
 
 
 @cache

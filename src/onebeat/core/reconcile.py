@@ -231,8 +231,8 @@ def _same(declared: Json, present: Json) -> bool:
 def resolves(declared: TriggerSpec, present: TriggerSpec) -> bool:
     """Return whether ``present`` is ``declared``, or what became of it when its instants were fixed.
 
-    A declared "every hour" has no anchor; the row's has, from the cut of the edit that wrote it. They are the
-    same declaration.
+    A declared "every hour" has no anchor; the row's has, from the cut of the edit that wrote it. A declared
+    "H 9 * * *" has no slot; the row's has its name. They are the same declaration.
     """
     if declared == present:
         return True
@@ -240,6 +240,7 @@ def resolves(declared: TriggerSpec, present: TriggerSpec) -> bool:
         return False
     of = kind_of(declared.kind)
     resolved = declared.fields if of.anchor is None else of.anchor(declared.fields, EPOCH)
+    resolved = resolved if of.naming is None else of.naming(resolved, "")
     if resolved.keys() != present.fields.keys():
         return False
     for name, value in resolved.items():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.core.triggers.reading import at, forward
 
 from onebeat.core.errors import InvalidInput, InvalidTrigger, LimitExceeded
-from onebeat.core.triggers import build, cron
+from onebeat.core.triggers import build, cron, named
 
 # expression, options, first day, number of days, and the occurrences: days of the month, or times of the day
 DAYS = [
@@ -143,9 +143,14 @@ REFUSED = {
     "*-5 * * * *": "'*' where a value belongs",
     "? 9 * * *": "'?' where a value belongs",
     "0 9 ?/2 * *": "'?' where a value belongs",
-    "H 9 * * *": "hashed value; not supported yet; spread=",
-    "H/15 * * * *": "hashed value",
-    "H(0-29)/10 * * * *": "hashed value",
+    "H-5 9 * * *": "is no slot; write 'H', 'H/15', 'H(0-29)' or 'H(0-29)/10'",
+    "H(0-60) 9 * * *": "has 60, which no minute is",
+    "H(30-0) 9 * * *": "has a range from 30 to 0, which is none; write 'H(0-30)'",
+    "H/61 * * * *": "steps by 61 over 60 values",
+    "H(0-9)/0 * * * *": "a step of 0",
+    "H(0) * * * *": "is no slot",
+    "H/x * * * *": "'X' for a step",
+    "0 9 H(30-31) 2 *": "never comes",
     "0 9 * * MUN": "'MUN' where a value belongs; did you mean 'SUN'?",
     "0 9 * * MONDAY": "'MONDAY' where a value belongs; did you mean 'MON'?",
     "0 9 * JAM *": "did you mean 'JAN'?",
@@ -251,6 +256,6 @@ def test_any_text_is_understood_or_refused_in_a_few_words(text: str) -> None:
     except InvalidInput as refusal:
         words = str(refusal)
     else:
-        words = "understood: " + str(build(spec).after(at("2026-01-01")))
+        words = "understood: " + str(build(named(spec, "report")).after(at("2026-01-01")))
 
     assert 20 < len(words) < 500

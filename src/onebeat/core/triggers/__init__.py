@@ -11,7 +11,7 @@ from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
 from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
-from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, with_zone
+from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, named, with_zone
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
 from onebeat.core.triggers.window import window
 from onebeat.core.triggers.words import LANGUAGES, checked_language, words
@@ -30,6 +30,7 @@ __all__ = [
     "holidays",
     "interval",
     "kind",
+    "named",
     "on_request",
     "once",
     "tz_version",

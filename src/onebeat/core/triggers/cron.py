@@ -8,9 +8,10 @@ import msgspec
 
 from onebeat.core.errors import InvalidTrigger, shown
 from onebeat.core.model import TriggerSpec
-from onebeat.core.triggers.cronfields import read_cron
+from onebeat.core.triggers.cronfields import has_slot, read_cron
 from onebeat.core.triggers.cronwords import cron_words
 from onebeat.core.triggers.instants import DAY, FULL_DAY, at_second, second_after, second_before
+from onebeat.core.triggers.interval import RelativeTrigger
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
 from onebeat.core.triggers.times import Calendar
 from onebeat.core.triggers.wall import UNIVERSAL
@@ -30,6 +31,7 @@ class CronFields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     days: Days = "any"
     gap: Gap | None = None
     fold: Fold | None = None
+    slot: str | None = None
 
 
 def cron(
@@ -39,12 +41,14 @@ def cron(
     days: Days = "any",
     gap: Literal["shift", "skip"] | None = None,
     fold: Literal["first", "second", "both"] | None = None,
+    slot: str | None = None,
 ) -> TriggerSpec:
     """Return the trigger of a cron expression: five fields, six with seconds first, or a macro.
 
     ``zone`` is an IANA name, by default that of the app. ``days="all"`` asks a day to satisfy both day
     fields. ``gap`` and ``fold`` say what happens where the clock is put forward and back; by default as
-    crontab(5) does.
+    crontab(5) does. ``slot`` is the name that an ``H`` in the expression hangs on, by default that of the
+    schedule.
 
     Raises:
         InvalidTrigger: the expression cannot be understood or never comes; the message says what to write.
@@ -53,7 +57,12 @@ def cron(
     """
     if not isinstance(expression, str):
         raise InvalidTrigger(f"cron expression {shown(expression)} is no text; write '0 9 * * MON-FRI'")
-    given = {"zone": zone, "days": None if days == "any" else days, "gap": gap, "fold": fold}
+    if slot is not None and not has_slot(expression):
+        raise InvalidTrigger(
+            f"slot={shown(slot, 40)} has no effect on {shown(expression)}, for there is no H in it; write "
+            "one, as in 'H 9 * * *', or leave slot= out"
+        )
+    given = {"zone": zone, "days": None if days == "any" else days, "gap": gap, "fold": fold, "slot": slot}
     fields = {"expression": expression.strip(" \t")}
     spec = TriggerSpec(
         kind="cron", fields=fields | {name: value for name, value in given.items() if value is not None}
@@ -112,11 +121,25 @@ class CronTrigger:
         return found
 
 
-@kind("cron", shape=CronFields, zoned=True, words=cron_words)
-def _build(fields: Fields) -> CronTrigger:
+def _with_slot(fields: Fields, name: str) -> Fields:
+    if fields.get("slot") is not None or not has_slot(fields["expression"]):
+        return fields
+    return {**fields, "slot": name}
+
+
+@kind("cron", shape=CronFields, zoned=True, naming=_with_slot, words=cron_words)
+def _build(fields: Fields) -> CronTrigger | RelativeTrigger:
     given = read_fields("cron", fields, CronFields)
-    read = read_cron(given.expression, all_days=given.days == "all")
+    read = read_cron(given.expression, all_days=given.days == "all", slot=given.slot)
     gap = given.gap or (Gap.SKIP if read.wild else Gap.SHIFT)
     fold = given.fold or (Fold.BOTH if read.wild else Fold.FIRST)
     zone = given.zone or "UTC"
-    return CronTrigger(Calendar(read.days, read.times), wall_clock(zone, gap, fold), zone not in UNIVERSAL)
+    clock = wall_clock(zone, gap, fold)
+    if given.slot is None and has_slot(given.expression):
+        return RelativeTrigger(
+            f"the H in {shown(given.expression)}",
+            zoned=zone not in UNIVERSAL,
+            why="stands for a slot that hangs on the name of its schedule, so it holds no instant yet; "
+            "preview the schedule by its name, or say whose slot it is: cron(…, slot='report')",
+        )
+    return CronTrigger(Calendar(read.days, read.times), clock, zone not in UNIVERSAL)

@@ -1,10 +1,16 @@
 """Read the text of a cron expression. A refusal says what was read, why it cannot be meant, what to write.
 
 The dialect is crontab(5) as Debian ships it, with seconds as an optional first field and the extensions that
-other schedulers agree on. Where they disagree (``L5``, a seventh field, ``H``, ``L`` for a weekday) nothing
-is guessed. docs/reference/triggers.md is the same grammar in prose.
+other schedulers agree on. Where they disagree (``L5``, a seventh field, ``L`` for a weekday) nothing is
+guessed. docs/reference/triggers.md is the same grammar in prose.
+
+``H`` is a slot: a value that hangs on a name alone, so that many schedules spread over the hour and each
+keeps its minute. It is put in place before anything else is read, so the rest never hears of it.
 """
 
+import re
+from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple, NoReturn
 
 from onebeat.core.errors import InvalidTrigger, LimitExceeded, near_miss, shown
@@ -68,12 +74,23 @@ _ADVICE = {
 }
 
 
-def read_cron(expression: str, *, all_days: bool = False) -> Cron:
+_SLOT = re.compile(r"H(?:\(([^()-]*)-([^()-]*)\))?(?:/(.*))?")
+_DAY_SLOT_MAX = 28  # a bare H comes in every month
+
+
+def has_slot(expression: str) -> bool:
+    """Return whether the meaning of an expression hangs on a name, because there is an H in it."""
+    return any(term[:1] == "H" for text in _split(expression) for term in text.split(","))
+
+
+def read_cron(expression: str, *, all_days: bool = False, slot: str | None = None) -> Cron:
     """Return the meaning of an expression. ``all_days``: a day must satisfy both day fields, in any case.
+
+    ``slot`` is the name that H hangs on. Without one, H stands for all values that it could have.
 
     Raises InvalidTrigger for what cannot be understood or never comes, LimitExceeded for an over-long text.
     """
-    fields = _split(expression)
+    fields = [_placed(place, text, slot) for place, text in enumerate(_split(expression))]
     second, minute, hour = (
         tuple(sorted(_values(field, text))) for field, text in zip(_FIELDS, fields[:3], strict=False)
     )
@@ -176,6 +193,45 @@ def _day_rule(date: str, month: str, weekday: str, *, all_days: bool) -> DayRule
     )
 
 
+@lru_cache(maxsize=1024)
+def _hash(place: int, slot: str) -> int:
+    """Return the number of a name in a field. It must never change: schedules would move."""
+    return int.from_bytes(sha256(f"{place}:{slot}".encode()).digest()[:8], "big")
+
+
+def _placed(place: int, text: str, slot: str | None) -> str:
+    """Return the text of a field with values where it has an H."""
+    if "H" not in text:
+        return text
+    field = _FIELDS[place]
+    return ",".join(
+        _slot_values(place, field, term, slot) if term[:1] == "H" else term for term in text.split(",")
+    )
+
+
+def _slot_values(place: int, field: _Field, term: str, slot: str | None) -> str:
+    match = _SLOT.fullmatch(term)
+    if match is None:
+        _bad(field, term, "is no slot", "write 'H', 'H/15', 'H(0-29)' or 'H(0-29)/10'")
+    first, last, step_text = match.groups()
+    if first is None:
+        low, high = field.low, min(field.end, _DAY_SLOT_MAX) if field is _FIELDS[3] else field.end
+    else:
+        low, high = _number(field, first, term), _number(field, last, term)
+        if low > high:
+            _bad(
+                field,
+                term,
+                f"has a range from {first} to {last}, which is none",
+                f"write 'H({last}-{first})'",
+            )
+    reach = high - low + 1
+    step = reach if step_text is None else _step(field, term, step_text, reach)
+    if slot is not None:
+        low += _hash(place, slot) % step
+    return ",".join(str(value) for value in range(low, high + 1, 1 if slot is None else step))
+
+
 def _values(field: _Field, text: str) -> set[int]:
     return {value for term in _terms(field, text) for value in _span(field, term)}
 
@@ -249,13 +305,6 @@ def _range(field: _Field) -> str:
 
 def _not_a_number(field: _Field, text: str, term: str) -> NoReturn:
     """Say what is wrong with a value that is neither a number nor a name of its field."""
-    if text == "H" or text.startswith("H("):
-        _bad(
-            field,
-            term,
-            "asks for a hashed value, which is not supported yet",
-            "use the policy spread= instead",
-        )
     if text in ("*", "?"):
         _bad(field, term, f"has {text!r} where a value belongs", f"write {_range(field)}")
     if field.names is _WEEKDAYS and text.startswith("L"):

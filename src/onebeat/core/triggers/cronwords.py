@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import lru_cache
 from itertools import pairwise
 
-from onebeat.core.triggers.cronfields import Cron, read_cron
+from onebeat.core.triggers.cronfields import Cron, has_slot, read_cron
 from onebeat.core.triggers.days import DayRule
 from onebeat.core.triggers.instants import DAY
 from onebeat.core.triggers.registry import Fields
@@ -46,7 +46,11 @@ _CLOCK = {
 
 def cron_words(fields: Fields, lang: str) -> str:
     """Return the words of kind ``cron``."""
-    said = _said(fields["expression"], fields.get("days") == "all", lang)
+    expression, slot = fields["expression"], fields.get("slot")
+    if slot is None and has_slot(expression):
+        said = f"{expression},H由名称决定" if lang == "zh" else f"{expression}, where H hangs on the name"
+    else:
+        said = _said(expression, fields.get("days") == "all", slot, lang)
     said += in_zone(fields.get("zone"), lang)
     for name in ("gap", "fold"):
         if (value := fields.get(name)) is not None:
@@ -55,8 +59,8 @@ def cron_words(fields: Fields, lang: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _said(expression: str, all_days: bool, lang: str) -> str:
-    read = read_cron(expression, all_days=all_days)
+def _said(expression: str, all_days: bool, slot: str | None, lang: str) -> str:
+    read = read_cron(expression, all_days=all_days, slot=slot)
     often, daily = _times(read, lang)
     days = _days(read.days.rule, lang)
     if lang == "zh":

@@ -206,6 +206,10 @@ class RelativeTrigger:
     what: str
     zoned: bool = False
     late_start: bool = False
+    why: str = (
+        "is relative to its declaration, so it holds no instant yet; "
+        "resolve it with anchored(spec, cut), or give the instant itself"
+    )
 
     def after(self, t: datetime, /) -> datetime | None:
         """Raise InvalidTrigger: there is no answer yet."""
@@ -220,10 +224,7 @@ class RelativeTrigger:
         raise self._unresolved()
 
     def _unresolved(self) -> InvalidTrigger:
-        return InvalidTrigger(
-            f"{self.what} is relative to its declaration, so it holds no instant yet; "
-            "resolve it with anchored(spec, cut), or give the instant itself"
-        )
+        return InvalidTrigger(f"{self.what} {self.why}")
 
 
 def _anchor_interval(fields: Fields, cut: datetime) -> Fields:

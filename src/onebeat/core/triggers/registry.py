@@ -33,6 +33,7 @@ DEPTH_MAX = 16
 Fields = dict[str, Json]
 Build = Callable[[Fields], Trigger]
 Ends = Callable[[Fields], date | None]
+Naming = Callable[[Fields, str], Fields]
 Words = Callable[[Fields, str], str]
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
@@ -43,7 +44,8 @@ class Kind:
 
     ``build`` makes the evaluator from the fields and raises InvalidTrigger for what cannot be meant.
     ``zoned``: the field ``zone`` names the zone to live in, and ``with_zone`` fills it in. ``anchor`` turns
-    what is relative to the declaration into instants, given the cut. ``nested`` names the fields that hold
+    what is relative to the declaration into instants, given the cut. ``naming`` fills in what hangs on
+    the name of the schedule. ``nested`` names the fields that hold
     other specs, one or a list: whatever is said of a whole spec is then said of them too. ``shape`` is what
     ``build`` has ``read_fields`` read: it is learnt here, by the one thread that imports (``learn_nouns``).
     ``ends`` answers the last day that its data is known for, where that is announced year by year.
@@ -58,6 +60,7 @@ class Kind:
     nested: tuple[str, ...] = ()
     words: Words | None = None
     ends: Ends | None = None
+    naming: Naming | None = None
 
     def __post_init__(self) -> None:
         if self.shape is not None:
@@ -76,12 +79,20 @@ def kind(
     nested: tuple[str, ...] = (),
     words: Words | None = None,
     ends: Ends | None = None,
+    naming: Naming | None = None,
 ) -> Callable[[Build], Build]:
     """Register the decorated function as the builder of a kind."""
 
     def registered(build: Build) -> Build:
         _KINDS[name] = Kind(
-            build=build, shape=shape, zoned=zoned, anchor=anchor, nested=nested, words=words, ends=ends
+            build=build,
+            shape=shape,
+            zoned=zoned,
+            anchor=anchor,
+            nested=nested,
+            words=words,
+            ends=ends,
+            naming=naming,
         )
         return build
 
@@ -132,6 +143,19 @@ def anchored(spec: TriggerSpec, cut: datetime) -> TriggerSpec:
                 f"{cut.isoformat()}: its parts leave no instant over; check their zones, days and anchors"
             )
     return found
+
+
+def named(spec: TriggerSpec, name: str) -> TriggerSpec:
+    """Return the spec with what hangs on a name filled in: the slots of ``H`` in cron.
+
+    What has been filled in stays, so that naming twice is harmless.
+    """
+    _canonical(spec)  # refuses what is too large to be walked
+
+    def settled(each: TriggerSpec, of: Kind) -> Fields:
+        return of.naming(each.fields, name) if of.naming else each.fields
+
+    return _rewritten(spec, settled)
 
 
 def with_zone(spec: TriggerSpec, zone: str) -> TriggerSpec:
