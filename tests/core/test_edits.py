@@ -322,6 +322,19 @@ def test_skip_next_of_a_schedule_that_has_ended_is_refused() -> None:
         edits.skip_next(row, Load(), by(T0 + HOUR))
 
 
+def test_unskip_takes_the_latest_mark_back_and_none_that_has_passed() -> None:
+    row = created(definition())
+    for _ in range(3):
+        row = edits.skip_next(row, Load(), by(T0 + timedelta(seconds=10))).after
+
+    once_less = edits.unskip(row, Load(), by(T0 + timedelta(seconds=90)))
+    assert once_less is not None
+    assert (once_less.action, once_less.after.skips) == ("schedule.skip_undone", (T0 + 2 * MINUTE,))
+    assert [tile.reason for tile in once_less.settlements] == ["skip_next"]  # what was owed is still skipped
+    assert once_less.after.next_at == T0 + 2 * MINUTE
+    assert edits.unskip(once_less.after, Load(), by(T0 + 3 * MINUTE)) is None
+
+
 # --- under a hold -----------------------------------------------------------------------------------
 
 

@@ -284,6 +284,24 @@ def test_skip_next_goes_on_to_the_one_after(town: Town) -> None:
     assert schedules.show("a").upcoming[0] == at(15)
 
 
+def test_a_mark_that_is_taken_back_lets_its_occurrence_fire(onebeat: VirtualOnebeat) -> None:
+    onebeat.allow(report.__module__)
+    onebeat.schedules.put("a", HOURLY, report)
+    for _ in range(2):
+        onebeat.schedules.skip_next("a", "a holiday")
+
+    assert onebeat.schedules.unskip("a", "no holiday").schedule.skips == (at(13),)
+    assert [run.occurrence_at for run in onebeat.run_until("2026-11-21T15:00:00")] == [at(14), at(15)]
+    assert not onebeat.schedules.unskip("a").changed
+    assert [change.action.rpartition(".")[2] for change in onebeat.schedules.trail("a")] == [
+        "created",
+        "skip_next",
+        "skip_next",
+        "skip_undone",
+    ]
+    assert onebeat.audit().right
+
+
 def test_nothing_is_skipped_of_a_schedule_that_does_not_fire(town: Town) -> None:
     schedules = town.app().schedules
     schedules.put("a", HOURLY, close, paused=True)
@@ -292,7 +310,9 @@ def test_nothing_is_skipped_of_a_schedule_that_does_not_fire(town: Town) -> None
         schedules.skip_next("a")
 
 
-@pytest.mark.parametrize("act", ["pause", "resume", "delete", "skip_next", "show", "trail"])
+@pytest.mark.parametrize(
+    "act", ["pause", "resume", "delete", "skip_next", "unskip", "show", "trail", "where"]
+)
 def test_a_name_that_is_not_there_is_told_with_the_nearest(town: Town, act: str) -> None:
     schedules = town.app().schedules
     schedules.put("daily-report", HOURLY, close)

@@ -404,6 +404,75 @@ def test_several_are_paused_and_resumed_at_once(terminal: Terminal) -> None:
     assert "already so" in terminal.said
 
 
+def billed(terminal: Terminal) -> None:
+    for name in ("bill-a", "bill-b", "mail"):
+        tag = "billing" if name.startswith("bill") else "x"
+        terminal("schedule", "add", name, "--every", "1h", "--call", CLOSE, "--tag", tag)
+
+
+def test_what_a_tag_or_a_pattern_chooses_is_shown_and_asked_about_first(terminal: Terminal) -> None:
+    billed(terminal)
+    for words in (
+        ("pause", "--tag", "billing"),
+        ("delete", "bill-*"),
+        ("edit", "--tagged", "billing", "--title", "t"),
+    ):
+        assert terminal("schedule", *words) == 2
+        assert f"{words[0].capitalize()} 2 schedules?" in terminal.complained
+        assert "bill-a  every hour" in terminal.complained
+        assert "mail" not in terminal.complained
+    assert {row.version for row in terminal.beat.schedules.where("*")} == {1}
+
+    assert terminal("schedule", "pause", "--tag", "billing", "--yes") == 0
+    assert terminal.said == "bill-a: paused\nbill-b: paused\n"
+    answer = terminal.read("schedule", "resume", "--tagged", "billing", "--yes")
+    assert [each["schedule"]["name"] for each in answer["written"]] == ["bill-a", "bill-b"]
+    assert answer["refused"] == []
+    words = (
+        "edit",
+        "--tagged",
+        "billing",
+        "--tag",
+        "billing",
+        "--tag",
+        "big",
+        "--cron",
+        "0 9 * * *",
+        "--yes",
+    )
+    assert terminal("schedule", *words) == 0
+    assert terminal.said == "bill-a: edited\nbill-b: edited\n"
+    assert terminal.complained.count("its cron text is read in UTC") == 1
+    assert terminal.beat.schedules.show("bill-b").schedule.definition.tags == ("billing", "big")
+    assert terminal("schedule", "delete", "*", "--tag", "big", "--yes") == 0
+    assert [row.name for row in terminal.beat.schedules.list()] == ["mail"]
+    assert terminal("schedule", "pause", "--owner", "nobody") == 0
+    assert terminal.said == "There are no such schedules.\n"
+
+
+def test_one_of_many_that_is_refused_is_told_and_ends_with_5(terminal: Terminal) -> None:
+    billed(terminal)
+    terminal("schedule", "pause", "bill-a")
+
+    answer = terminal.read("schedule", "skip-next", "bill-*", "--yes", status=5)
+    assert [each["schedule"]["name"] for each in answer["written"]] == ["bill-b"]
+    assert [(each["name"], each["code"]) for each in answer["refused"]] == [("bill-a", "refused")]
+    assert terminal("schedule", "skip-next", "bill-a", "mail") == 5
+    assert terminal.said.splitlines()[0] == "mail: marked; will skip 2026-11-21 13:00:00+00:00"
+    assert terminal.said.splitlines()[1].endswith("[refused]")
+
+
+def test_acting_on_several_says_which_and_takes_no_version(terminal: Terminal) -> None:
+    billed(terminal)
+
+    assert terminal("schedule", "pause") == 2
+    assert "say which schedules" in terminal.complained
+    assert terminal("schedule", "pause", "bill-a", "mial") == 3
+    assert "did you mean 'mail'" in terminal.complained
+    assert terminal("schedule", "pause", "bill-a", "mail", "--expected-version", "1") == 2
+    assert {row.version for row in terminal.beat.schedules.where("*")} == {1}
+
+
 def test_an_old_version_is_a_conflict(terminal: Terminal) -> None:
     terminal("schedule", "add", "a", "--every", "1h", "--call", CLOSE)
 
@@ -417,6 +486,15 @@ def test_skip_next_says_what_it_skips(terminal: Terminal) -> None:
 
     assert terminal("schedule", "skip-next", "a") == 0
     assert "will skip 2026-11-21 13:00:00+00:00" in terminal.said
+    terminal("schedule", "skip-next", "a")
+    assert terminal("schedule", "skip-next", "a", "--undo") == 0
+    assert "unmarked; will skip 2026-11-21 13:00:00+00:00; next due" in terminal.said
+    assert terminal("schedule", "show", "a") == 0
+    assert "skips          2026-11-21 13:00:00+00:00" in terminal.said
+    assert terminal("schedule", "skip-next", "a", "--undo") == 0
+    assert "will skip none" in terminal.said
+    assert terminal("schedule", "skip-next", "a", "--undo") == 0
+    assert "already so" in terminal.said
 
 
 def test_notes_for_people_are_on_stderr_and_in_the_json(terminal: Terminal) -> None:

@@ -9,15 +9,17 @@ import getpass
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from onebeat.core.acts import Decide, gone, not_expected, unknown
 from onebeat.core.definition import checked_sharing
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, NotFound, Refused
-from onebeat.core.messages import Answer, EventQuery, PutAnswer, ScheduleQuery
+from onebeat.core.messages import Answer, Edit, EventQuery, PutAnswer, ScheduleQuery
 from onebeat.core.model import Definition, Event, Load, Noun, Schedule, checked_name
 from onebeat.core.ports import LEASE, Clock, Store
 from onebeat.core.triggers.walltime import checked_zone, tz_version
@@ -172,6 +174,32 @@ class Desk:
             if (written := self.written(self.store.put([edit])[0])) is not None:
                 return written
         raise self.never_still(name)
+
+    def act_all(self, wanted: Mapping[str, Decide], reason: str) -> dict[str, Written]:
+        """Read, decide and commit a batch, in one transaction; what came too late is read and decided again.
+
+        What a decision raises goes to the caller, and nothing of the batch is written.
+        """
+        done: dict[str, Written] = {}
+        ids = {name: uuid4().hex for name in wanted}
+        for _ in range(TRIES_MAX):
+            left = [name for name in wanted if name not in done]
+            rows = {row.name: (row, load) for row, load in self.store.owing(left)}
+            author = self.author(reason)
+            batch: list[Edit] = []
+            for name in left:
+                row, load = rows.get(name, (None, Load()))
+                edit = wanted[name](row, load, replace(author, edit_id=ids[name]))
+                if edit is None and row is not None:
+                    done[name] = Written(schedule=row, changed=False)
+                elif edit is not None:
+                    batch.append(edit)
+            for answer in self.store.put(batch) if batch else ():
+                if (written := self.written(answer)) is not None:
+                    done[written.schedule.name] = written
+            if len(done) == len(wanted):
+                return done
+        raise self.never_still(", ".join([name for name in wanted if name not in done][:5]))
 
     def written(self, answer: PutAnswer) -> Written | None:
         """Return what a put left; None when it came too late, or its picture was too old."""

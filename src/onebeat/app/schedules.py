@@ -3,28 +3,25 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any, TypeAlias, Unpack
-from uuid import uuid4
 
 from msgspec.structs import replace
 
-from onebeat.app.desk import TRIES_MAX, Desk, Written
+from onebeat.app.choosing import PUT_MAX, Chosen, choose, comes_back
+from onebeat.app.desk import Desk, Written
 from onebeat.app.targets import Targets
 from onebeat.core import acts, edits
-from onebeat.core.acts import Decide, DecidePresent, IfExists, change, creation
-from onebeat.core.definition import Options, checked_definition, define, policy_of, read_trigger
+from onebeat.core.acts import DecidePresent, IfExists, Wish, change, creation
+from onebeat.core.definition import Options, checked_definition, define
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, InvalidInput, OnebeatError
 from onebeat.core.messages import Change, Edit, RunQuery, ScheduleQuery
 from onebeat.core.model import Definition, Json, Load, Noun, Run, Schedule, Target, TriggerSpec, checked_name
-from onebeat.core.targets import address_of, kind_of
 from onebeat.core.triggers import build, calendar_ends
 
 # Named, because within the class `list` is one of its methods.
 Rows: TypeAlias = list[Schedule]
 Many: TypeAlias = list[Written]
 Trail: TypeAlias = list[Change]
-PUT_MAX = 500
-DEFAULT_QUEUE = "default"
 UPCOMING = 5
 LAST_RUNS = 5
 
@@ -104,33 +101,10 @@ class Schedules:
         for begin in range(0, len(names), PUT_MAX):
             batch = names[begin : begin + PUT_MAX]
             wanted = {name: creation(name, definitions[name], if_exists) for name in batch}
-            done |= self._act_all(wanted, reason)
+            done |= self._desk.act_all(wanted, reason)
             if progress is not None:
                 progress(len(batch))
         return [done[name] for name in names]
-
-    def _act_all(self, wanted: dict[str, Decide], reason: str) -> dict[str, Written]:
-        """Read, decide and commit a batch; those that came too late are read and decided again."""
-        done: dict[str, Written] = {}
-        ids = {name: uuid4().hex for name in wanted}
-        for _ in range(TRIES_MAX):
-            left = [name for name in wanted if name not in done]
-            rows = {row.name: (row, load) for row, load in self._desk.store.owing(left)}
-            author = self._desk.author(reason)
-            batch: list[Edit] = []
-            for name in left:
-                row, load = rows.get(name, (None, Load()))
-                edit = wanted[name](row, load, replace(author, edit_id=ids[name]))
-                if edit is None and row is not None:
-                    done[name] = Written(schedule=row, changed=False)
-                elif edit is not None:
-                    batch.append(edit)
-            for answer in self._desk.store.put(batch) if batch else ():
-                if (written := self._desk.written(answer)) is not None:
-                    done[written.schedule.name] = written
-            if len(done) == len(wanted):
-                return done
-        raise self._desk.never_still(", ".join([name for name in wanted if name not in done][:5]))
 
     def edit(
         self,
@@ -158,49 +132,16 @@ class Schedules:
         given = (trigger, target, args, kwargs)
         if not options and all(item is None for item in given):
             raise InvalidInput(f"nothing of {name} would change; say what, e.g. trigger='0 9 * * *'")
+        wanted = Wish(trigger, target, args, kwargs, options, self._desk.zone)
         found: dict[str, Definition] = {}
 
         def edited(before: Definition) -> Definition:
-            found["after"] = self._edited(before, trigger, target, args, kwargs, options)
+            found["after"] = acts.edited(before, wanted)
             self._desk.refuse_unshared(found["after"])
             return found["after"]
 
         written = self._act(name, change(edited, mends=trigger is not None), reason, expected_version)
         return replace(written, warnings=self._targets.warnings(found["after"]))
-
-    def _edited(
-        self,
-        before: Definition,
-        trigger: str | TriggerSpec | None,
-        target: str | Target | Callable[..., Any] | None,
-        args: Iterable[Json] | None,
-        kwargs: Mapping[str, Json] | None,
-        options: Mapping[str, Any],
-    ) -> Definition:
-        """Return the definition with what is given changed."""
-        aim = before.target
-        if isinstance(target, Target):
-            aim = target
-        elif target is not None:
-            aim = replace(aim, kind=kind_of(target), address=address_of(target))
-        policy = {name: value for name, value in options.items() if name not in ("title", "tags", "queue")}
-        changed = replace(
-            before,
-            trigger=before.trigger if trigger is None else read_trigger(trigger, self._desk.zone),
-            target=replace(
-                aim,
-                args=aim.args if args is None else tuple(args),
-                kwargs=aim.kwargs if kwargs is None else dict(kwargs),
-                queue=options.get("queue", before.target.queue if aim.queue == DEFAULT_QUEUE else aim.queue),
-            ),
-            policy=policy_of(policy, before.policy),
-        )
-        return define(
-            changed.trigger,
-            changed.target,
-            {"title": options.get("title", before.title), "tags": options.get("tags", before.tags)},
-            policy=changed.policy,
-        )
 
     def pause(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Skip what comes due from now on, recorded as paused. Runs that there are go on."""
@@ -212,16 +153,23 @@ class Schedules:
 
     def delete(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Remove a schedule: waiting runs are cancelled, ready and running ones go on, history stays."""
-        written = self._act(name, edits.delete, reason, expected_version)
-        row = written.schedule
-        if not row.owner:
-            return written
-        warning = f"{row.owner} declares {name}; a revision above {row.revision}, or force, brings it back"
-        return replace(written, warnings=(warning,))
+        return comes_back(self._act(name, edits.delete, reason, expected_version))
 
     def skip_next(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
         """Skip the next occurrence that is not skipped yet, when it comes. Repeat it for the one after."""
         return self._act(name, acts.skip_next, reason, expected_version)
+
+    def unskip(self, name: str, reason: str = "", *, expected_version: int | None = None) -> Written:
+        """Take the latest mark of ``skip_next`` back: that occurrence fires. Repeat it for the one before."""
+        return self._act(name, acts.unskip, reason, expected_version)
+
+    def where(self, *names: str, tag: str | None = None, owner: str | None = None) -> Chosen:
+        """Choose schedules that are there now, to act on all of them: every condition holds for each.
+
+        A name may be a pattern: ``bill-*``, ``shop.?-daily``, ``*``. Raises NotFound for a plain name that is
+        not there, with the nearest, and InvalidInput where nothing was said.
+        """
+        return Chosen(self._desk, choose(self._desk, names, tag, owner))
 
     def _act(
         self,

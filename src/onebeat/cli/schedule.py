@@ -1,15 +1,28 @@
 """`onebeat schedule`: list, show, add, edit, pause, resume, delete, run, skip-next."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from onebeat.app.choosing import PATTERN, Acted, Chosen
 from onebeat.app.desk import Written
 from onebeat.app.schedules import Shown
 from onebeat.cli.session import Session, common, given
 from onebeat.cli.wanted import how, options_of, target_of, trigger_of, what, when
-from onebeat.cli.words import at, cron_texts, document, pairs, sure, table, trigger_words, warn
+from onebeat.cli.words import (
+    at,
+    cron_texts,
+    document,
+    pairs,
+    plural,
+    progress,
+    sure,
+    table,
+    trigger_words,
+    warn,
+)
 from onebeat.core.codec import to_data
 from onebeat.core.errors import InvalidInput
 from onebeat.core.model import Json, Schedule, TriggerSpec
@@ -19,6 +32,25 @@ expected = click.option(
     "--expected-version", type=int, metavar="N", help="Only if the schedule is at this version."
 )
 name = click.argument("name")
+CHOICE_SHOWN = 20
+REFUSED = 5
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def choosing(*flags: str) -> Callable[[Command], Command]:
+    """Add the ways to choose schedules: names and patterns, a tag, an owner; all of them hold."""
+
+    def added(command: Command) -> Command:
+        for option in (
+            click.option("--owner", metavar="OWNER", help="Those that this owner declares."),
+            click.option(*flags, "tagged", metavar="TAG", help="Those that carry this tag."),
+            click.argument("names", nargs=-1, metavar="[NAME]..."),
+        ):
+            command = option(command)
+        return command
+
+    return added
 
 
 @click.group()
@@ -113,48 +145,63 @@ def add(
         **_options(said),
     )
     _written(session, written, "added" if written.changed else "left as it is")
-    _zone_taken(session, trigger, written)
+    _zone_taken(session, trigger, [written])
 
 
 @schedule.command()
-@name
+@choosing("--tagged")
 @when
 @what
 @how
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @because
 @expected
 @common
 @given
-def edit(session: Session, /, name: str, reason: str, expected_version: int | None, **said: Any) -> None:
-    """Change a schedule; what is not mentioned stays. Due until now follows the old, later the new.
+def edit(
+    session: Session,
+    /,
+    names: tuple[str, ...],
+    tagged: str | None,
+    owner: str | None,
+    yes: bool,
+    reason: str,
+    expected_version: int | None,
+    **said: Any,
+) -> None:
+    """Change schedules; what is not mentioned stays. Due until now follows the old, later the new.
 
     Example: onebeat schedule edit report --cron "30 8 * * *" --grace none
     """
     trigger = trigger_of(session, said)
     aim = target_of(said)
-    written = session.beat.schedules.edit(
-        name,
-        trigger=trigger,
-        target=aim.target,
-        args=aim.args,
-        kwargs=aim.kwargs,
-        reason=reason,
-        expected_version=expected_version,
-        **_options(said),
+    changes: dict[str, Any] = {
+        "trigger": trigger,
+        "target": aim.target,
+        "args": aim.args,
+        "kwargs": aim.kwargs,
+    }
+    changes |= _options(said)
+    written = _acted(
+        session,
+        _Choice(names, tagged, owner, yes, reason, expected_version),
+        partial(session.beat.schedules.edit, **changes),
+        partial(Chosen.edit, **changes),
+        "edit",
+        "edited",
     )
-    _written(session, written, "edited" if written.changed else "already so")
     _zone_taken(session, trigger, written)
 
 
-def _zone_taken(session: Session, trigger: TriggerSpec | None, written: Written) -> None:
+def _zone_taken(session: Session, trigger: TriggerSpec | None, written: Sequence[Written]) -> None:
     """Say that a cron text was read in UTC where nobody named a zone, on the command line or in an app."""
     if trigger is None or trigger.kind != "cron" or trigger.fields.get("zone") is not None:
         return
-    if written.changed and session.option("app") is None:
-        zone = session.beat.zone
-        warn(
-            [f"{written.schedule.name}: its cron text is read in {zone}, for no zone was named; --zone does"]
-        )
+    for each in written:
+        if each.changed and session.option("app") is None:
+            name, zone = each.schedule.name, session.beat.zone
+            warn([f"{name}: its cron text is read in {zone}, for no zone was named; --zone does"])
+            return
 
 
 def _options(said: dict[str, Any]) -> Any:
@@ -162,65 +209,73 @@ def _options(said: dict[str, Any]) -> Any:
 
 
 @schedule.command()
-@click.argument("names", nargs=-1, required=True)
-@because
-@expected
-@common
-@given
-def pause(session: Session, names: tuple[str, ...], reason: str, expected_version: int | None) -> None:
-    """Pause schedules: what comes due is skipped, recorded as paused; runs that there are go on.
-
-    Example: onebeat schedule pause report --reason "the mail server moves"
-    """
-    _each(session, names, session.beat.schedules.pause, "paused", reason, expected_version)
-
-
-@schedule.command()
-@click.argument("names", nargs=-1, required=True)
-@because
-@expected
-@common
-@given
-def resume(session: Session, names: tuple[str, ...], reason: str, expected_version: int | None) -> None:
-    """Resume paused schedules: what came due meanwhile stays skipped.
-
-    Example: onebeat schedule resume report
-    """
-    _each(session, names, session.beat.schedules.resume, "resumed", reason, expected_version)
-
-
-@schedule.command()
-@click.argument("names", nargs=-1, required=True)
+@choosing("--tag", "--tagged")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @because
 @expected
 @common
 @given
-def delete(
-    session: Session, names: tuple[str, ...], yes: bool, reason: str, expected_version: int | None
-) -> None:
-    """Delete schedules: waiting runs are cancelled, others go on, history stays as long as it is kept.
+def pause(session: Session, /, **chosen: Any) -> None:
+    """Pause schedules: what comes due is skipped, recorded as paused; runs that there are go on.
 
-    Example: onebeat schedule delete report --yes
+    Example: onebeat schedule pause report --reason "the mail server moves"
     """
-    sure(f"Delete {', '.join(names)}?", yes)
-    _each(session, names, session.beat.schedules.delete, "deleted", reason, expected_version)
+    one, many = session.beat.schedules.pause, Chosen.pause
+    _acted(session, _Choice(**chosen), one, many, "pause", "paused")
 
 
-@schedule.command("skip-next")
-@name
+@schedule.command()
+@choosing("--tag", "--tagged")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @because
 @expected
 @common
 @given
-def skip_next(session: Session, name: str, reason: str, expected_version: int | None) -> None:
-    """Skip the next occurrence that is not skipped yet, when it comes.
+def resume(session: Session, /, **chosen: Any) -> None:
+    """Resume paused schedules: what came due meanwhile stays skipped.
+
+    Example: onebeat schedule resume report
+    """
+    one, many = session.beat.schedules.resume, Chosen.resume
+    _acted(session, _Choice(**chosen), one, many, "resume", "resumed")
+
+
+@schedule.command()
+@choosing("--tag", "--tagged")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@because
+@expected
+@common
+@given
+def delete(session: Session, /, **chosen: Any) -> None:
+    """Delete schedules: waiting runs are cancelled, others go on, history stays as long as it is kept.
+
+    Example: onebeat schedule delete report --yes
+    """
+    choice = _Choice(**chosen)
+    if not choice.wide and choice.names:
+        sure(f"Delete {', '.join(choice.names)}?", choice.yes)
+    _acted(session, choice, session.beat.schedules.delete, Chosen.delete, "delete", "deleted")
+
+
+@schedule.command("skip-next")
+@choosing("--tag", "--tagged")
+@click.option("--undo", is_flag=True, help="Take the latest mark back: that occurrence fires.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@because
+@expected
+@common
+@given
+def skip_next(session: Session, /, undo: bool, **chosen: Any) -> None:
+    """Skip the next occurrence that is not skipped yet, when it comes; or, with --undo, let it fire.
 
     Example: onebeat schedule skip-next report --reason "a holiday"
     """
-    written = session.beat.schedules.skip_next(name, reason, expected_version=expected_version)
-    skips = ", ".join(at(session, instant) for instant in written.schedule.skips)
-    _written(session, written, f"will skip {skips}")
+    schedules, choice = session.beat.schedules, _Choice(**chosen)
+    if undo:
+        _acted(session, choice, schedules.unskip, Chosen.unskip, "unmark", "unmarked", _skips)
+    else:
+        _acted(session, choice, schedules.skip_next, Chosen.skip_next, "mark", "marked", _skips)
 
 
 @schedule.command("run")
@@ -251,22 +306,76 @@ def run_(
 # --- how answers look -----------------------------------------------------------------------------------
 
 
-def _each(
+class _Choice(NamedTuple):
+    """Which schedules a command is about, and how sure somebody is of it."""
+
+    names: tuple[str, ...]
+    tagged: str | None
+    owner: str | None
+    yes: bool
+    reason: str
+    expected_version: int | None
+
+    @property
+    def wide(self) -> bool:
+        """Whether it may be about more than was typed out: then it is shown first."""
+        return bool(self.tagged or self.owner or any(PATTERN & set(name) for name in self.names))
+
+
+def _acted(
     session: Session,
-    names: tuple[str, ...],
-    act: Callable[..., Written],
-    word: str,
-    reason: str,
-    expected_version: int | None,
-) -> None:
-    written = [act(name, reason, expected_version=expected_version) for name in names]
-    if len(written) == 1:
-        _written(session, written[0], word if written[0].changed else "already so")
+    choice: _Choice,
+    one: Callable[..., Written],
+    many: Callable[..., Acted],
+    verb: str,
+    past: str,
+    said: Callable[[Session, Written], str] = lambda session, written: "",
+) -> Sequence[Written]:
+    """Act on what was chosen: on one name as it is, on more than was typed out after a question."""
+    names, reason, version = choice.names, choice.reason, choice.expected_version
+    if len(names) == 1 and not choice.wide:
+        written = one(names[0], reason=reason, expected_version=version)
+        _written(session, written, _became(session, written, past, said))
+        return [written]
+    if version is not None:
+        raise InvalidInput("--expected-version goes with one name")
+    chosen = session.beat.schedules.where(*names, tag=choice.tagged, owner=choice.owner)
+    if choice.wide and chosen.rows:
+        _show_choice(session, chosen)
+        sure(f"{verb.capitalize()} {plural(len(chosen), 'schedule')}?", choice.yes)
+    with progress(session, past, len(chosen)) as done:
+        acted = many(chosen, reason=reason, progress=done)
+    if not session.as_json:
+        for each in acted.written:
+            warn(each.warnings)
+    lines = [f"{each.schedule.name}: {_became(session, each, past, said)}" for each in acted.written]
+    lines += [f"{each.name}: {each.message} [{each.code}]" for each in acted.refused]
+    document(session, acted, lambda: "\n".join(lines) or "There are no such schedules.")
+    if acted.refused:
+        raise click.exceptions.Exit(REFUSED)
+    return acted.written
+
+
+def _became(session: Session, written: Written, past: str, said: Callable[[Session, Written], str]) -> str:
+    return f"{past if written.changed else 'already so'}{said(session, written)}"
+
+
+def _skips(session: Session, written: Written) -> str:
+    skips = ", ".join(at(session, instant) for instant in written.schedule.skips)
+    return f"; will skip {skips}" if skips else "; will skip none"
+
+
+def _show_choice(session: Session, chosen: Chosen) -> None:
+    """Say on stderr what a command is about to be done to."""
+    if session.as_json:
         return
-    for each in written:
-        warn(each.warnings)
-    lines = [f"{each.schedule.name}: {word if each.changed else 'already so'}" for each in written]
-    document(session, {"written": written}, lambda: "\n".join(lines))
+    rows = chosen.rows[:CHOICE_SHOWN]
+    cells = [
+        (row.name, trigger_words(session, row.definition.trigger), state(row), row.owner) for row in rows
+    ]
+    click.echo(table(("name", "when", "state", "owner"), cells, ""), err=True)
+    if len(chosen) > len(rows):
+        click.echo(f"… and {len(chosen) - len(rows):,} more", err=True)
 
 
 def _written(session: Session, written: Written, word: str) -> None:

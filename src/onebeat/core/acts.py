@@ -5,19 +5,22 @@ to be changed, or raises why it may not be. Pure: reading, and putting until nob
 by whoever acts.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
 from onebeat.core import edits
+from onebeat.core.definition import define, policy_of, read_trigger
 from onebeat.core.edits import Author
 from onebeat.core.errors import Conflict, InvalidInput, NotFound, Refused, near_miss, shown
 from onebeat.core.messages import Edit
-from onebeat.core.model import Definition, Load, Schedule
+from onebeat.core.model import Definition, Json, Load, Schedule, Target, TriggerSpec
 from onebeat.core.reconcile import resolves
+from onebeat.core.targets import address_of, kind_of
 
 IfExists = Literal["error", "replace", "ignore"]
+DEFAULT_QUEUE = "default"
 
 Decide: TypeAlias = Callable[[Schedule | None, Load, Author], Edit | None]
 """From what stands in the ledger (None: nothing) to an edit, or to None where nothing is to be changed."""
@@ -51,6 +54,43 @@ def creation(
         return edits.edit(row, load, wanted, author)
 
     return decide
+
+
+class Wish(NamedTuple):
+    """What an edit shall change; None where something stays. ``options`` are those of a schedule.
+
+    ``zone`` is for a trigger that names none.
+    """
+
+    trigger: str | TriggerSpec | None
+    target: str | Target | Callable[..., Any] | None
+    args: Iterable[Json] | None
+    kwargs: Mapping[str, Json] | None
+    options: Mapping[str, Any]
+    zone: str | None
+
+
+def edited(before: Definition, wish: Wish) -> Definition:
+    """Return the definition with what is wished changed, and the rest as it was."""
+    aim, options = before.target, wish.options
+    if isinstance(wish.target, Target):
+        aim = wish.target
+    elif wish.target is not None:
+        aim = replace(aim, kind=kind_of(wish.target), address=address_of(wish.target))
+    queue = before.target.queue if aim.queue == DEFAULT_QUEUE else aim.queue
+    target = replace(
+        aim,
+        args=aim.args if wish.args is None else tuple(wish.args),
+        kwargs=aim.kwargs if wish.kwargs is None else dict(wish.kwargs),
+        queue=options.get("queue", queue),
+    )
+    policy = {name: value for name, value in options.items() if name not in ("title", "tags", "queue")}
+    return define(
+        before.trigger if wish.trigger is None else read_trigger(wish.trigger, wish.zone),
+        target,
+        {"title": options.get("title", before.title), "tags": options.get("tags", before.tags)},
+        policy=policy_of(policy, before.policy),
+    )
 
 
 def change(edited: Callable[[Definition], Definition], *, mends: bool) -> DecidePresent:
@@ -89,6 +129,11 @@ def skip_next(row: Schedule, load: Load, author: Author) -> Edit | None:
         state = "paused" if row.quarantined is None else f"quarantined: {row.quarantined}"
         raise Refused(f"{row.name} is {state}, so nothing of it fires anyway; resume or edit it first")
     return edits.skip_next(row, load, author)
+
+
+def unskip(row: Schedule, load: Load, author: Author) -> Edit | None:
+    """Take its latest mark of skip_next back, if it has one."""
+    return edits.unskip(row, load, author) if row.skips else None
 
 
 def unknown(name: str, place: str, known: Iterable[str]) -> NotFound:

@@ -10,6 +10,7 @@ EVENTS = MappingProxyType(
         "schedule.resumed": "a schedule was resumed",
         "schedule.deleted": "a schedule was deleted",
         "schedule.skip_next": "the next occurrence of a schedule was listed to be skipped",
+        "schedule.skip_undone": "the latest of the occurrences to be skipped was taken off that list",
         "schedule.quarantined": "a schedule could not be understood or decided, and was set aside",
         "occurrence.skipped": "occurrences were settled without a run",
         "occurrence.folded": "occurrences were settled by the run of another one",

@@ -212,6 +212,14 @@ def skip_next(schedule: Schedule, load: Load, author: Author) -> Edit:
     return _replace(changed, after=_replace(changed.after, skips=skips))
 
 
+def unskip(schedule: Schedule, load: Load, author: Author) -> Edit | None:
+    """Return the edit that takes the latest mark of skip_next back, None where none is left at the cut."""
+    changed = _changed(schedule, load, schedule, author, "schedule.skip_undone")
+    if not changed.after.skips:
+        return None
+    return _replace(changed, after=_replace(changed.after, skips=changed.after.skips[:-1]))
+
+
 def _changed(schedule: Schedule, load: Load, after: Schedule, author: Author, action: str) -> Edit:
     """Settle under the old row up to the cut, as far as a hold lets it; stand the new row on the boundary."""
     cut = max(author.cut_at, schedule.cut_at)
