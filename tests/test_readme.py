@@ -18,6 +18,7 @@ from onebeat.demo.verdict import Verdict
 
 TOP = Path(__file__).resolve().parent.parent
 README = TOP / "README.md"
+CHINESE = TOP / "README.zh-CN.md"
 QUICKSTART = TOP / "docs" / "tutorial" / "quickstart.md"
 SCREENS = 2 * 60
 
@@ -101,12 +102,54 @@ def test_the_demo_in_the_readme_is_told_as_the_demo_tells_it() -> None:
     assert "Nothing was missed, and nothing doubled." in told
 
 
-def test_the_readme_fits_two_screens() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= SCREENS
+@pytest.mark.parametrize("page", [README, CHINESE], ids=["english", "chinese"])
+def test_the_readme_fits_two_screens(page: Path) -> None:
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= SCREENS
+
+
+# --- in Chinese: who changes one of the two changes the other -------------------------------------------
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_what_is_typed_and_printed_is_the_same_in_both_languages() -> None:
+    every = r"\w*"  # a block of whatever language, or of none
+
+    assert blocks(CHINESE, every) == blocks(README, every)
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/tutorial/quickstart.md", "examples/README.md", "examples/cluster/README.md"]
+    "shape",
+    [r"^#+ ", r"^\|", r"\]\((?!README)([^)]+)\)", r"`[^`]+`"],
+    ids=["headings", "rows", "links", "code"],
+)
+def test_both_languages_have_the_same(shape: str) -> None:
+    found = [Counter(re.findall(shape, prose(page), re.MULTILINE)) for page in (README, CHINESE)]
+
+    assert found[0] == found[1]
+    assert found[0]
+
+
+def test_each_language_leads_to_the_other() -> None:
+    assert "](README.zh-CN.md)" in prose(README)
+    assert "](README.md)" in prose(CHINESE)
+
+
+def test_each_word_of_the_glossary_has_one_in_chinese() -> None:
+    terms = re.findall(r"^\*\*.+$", (TOP / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(terms) > 40
+    assert [term for term in terms if not re.fullmatch(r"\*\*[^*]+\*\* · [\u4e00-\u9fff\u3001]+", term)] == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("README.md", "README.zh-CN.md", "docs/tutorial/quickstart.md"),
+        *("examples/README.md", "examples/cluster/README.md"),
+    ],
 )
 def test_every_link_leads_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (TOP / page).read_text(encoding="utf-8"))
