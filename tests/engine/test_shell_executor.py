@@ -30,7 +30,7 @@ NODE = {
     "PATH": os.environ["PATH"],
     "HOME": "/tmp",
     "ONEBEAT_URL": "postgresql://u:s3cret@h/d",
-    "TOKEN": "t0k",
+    "TOKEN": "t0k-s3cret",
 }
 MIB = 1024 * 1024
 
@@ -176,13 +176,24 @@ def test_a_command_gets_a_clean_environment_and_what_its_run_is(watched: Watched
         "PATH": NODE["PATH"],
         "HOME": "/tmp",
         "A": "1",
-        "PGPASSWORD": "t0k",
+        "PGPASSWORD": "env:TOKEN",
         "ONEBEAT_RUN_ID": run.id,
         "ONEBEAT_SCHEDULE": "a",
         "ONEBEAT_OCCURRENCE": run.occurrence_at.isoformat().replace("+00:00", "Z"),
         "ONEBEAT_ATTEMPT": "1",
         "ONEBEAT_TOKEN": "7",
     }
+
+
+def test_a_secret_reaches_a_command_and_is_kept_out_of_what_it_says(watched: Watched) -> None:
+    watched.start(sh('echo "$A"; test "$A" = t0k-s3cret && exit 3', env={"A": "env:TOKEN"}))
+
+    report = watched.only()
+    assert (report.error, report.result) == (
+        "exit status 3\nenv:TOKEN",
+        {"exit_status": 3, "tail": "env:TOKEN"},
+    )
+    assert texts(watched) == ["env:TOKEN"]
 
 
 def test_a_reference_to_nothing_fails_before_anything_runs(watched: Watched) -> None:

@@ -46,8 +46,9 @@ class Onebeat:
     ``url`` is where the ledger is: ``ONEBEAT_URL`` by default, else ``sqlite:///onebeat.db``. ``zone`` is the
     zone of triggers that name none, by default UTC. ``owner`` and ``revision`` tag what this app declares: a
     lower revision changes nothing. ``modules`` are the prefixes of modules whose functions its nodes may run,
-    beside those it declares; with ``shell`` they also run commands, whatever a schedule names. ``actor`` is
-    how the trail names who acts. ``clock`` and ``store`` are for tests.
+    beside those it declares; with ``shell`` they also run commands, whatever a schedule names, and ``http``
+    are networks and hosts beside the internet that they may send requests to. ``actor`` is how the trail
+    names who acts. ``clock`` and ``store`` are for tests.
     """
 
     def __init__(
@@ -59,13 +60,14 @@ class Onebeat:
         revision: int = 0,
         modules: Sequence[str] = (),
         shell: bool = False,
+        http: Sequence[str] = (),
         actor: str | None = None,
         clock: Clock | None = None,
         store: Store | None = None,
     ) -> None:
         self._desk = Desk(url, zone=zone, actor=actor, clock=clock, modules=modules, store=store)
         self._targets = Targets(self._desk)
-        self._targets.shell = shell
+        self._targets.allow(shell=shell, http=http)
         self._declarations = Declarations(self._desk, self._targets, owner, revision)
         self._outlook = Outlook(self._desk)
         self._proof = Proof(self._desk)
@@ -169,6 +171,7 @@ class Onebeat:
         queues: Sequence[str] = ("default",),
         threads: int = 10,
         coroutines: int = 1000,
+        http_calls: int = 1000,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -185,6 +188,7 @@ class Onebeat:
             queues=queues,
             threads=threads,
             coroutines=coroutines,
+            http_calls=http_calls,
             lease=lease,
             grace=grace,
             share=share,
@@ -217,6 +221,7 @@ class Onebeat:
         queues: Sequence[str] = ("default",),
         threads: int = 10,
         coroutines: int = 1000,
+        http_calls: int = 1000,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -245,7 +250,7 @@ class Onebeat:
             self._desk.clock,
             holder=holder,
             roles=(*roles, *(follower.role for follower in followers)),
-            executors=self._targets.executors(threads, coroutines) if "worker" in roles else (),
+            executors=self._targets.executors(threads, coroutines, http_calls) if "worker" in roles else (),
             queues=queues,
             targets=sorted({definition.target.key for definition in self.declared.values()}),
             lease=lease,
@@ -335,13 +340,13 @@ class Onebeat:
 
     # --- composing ---
 
-    def allow(self, *modules: str, shell: bool = False) -> None:
-        """Have nodes of this app run functions of modules under these prefixes, or with ``shell`` commands.
+    def allow(self, *modules: str, shell: bool = False, http: Iterable[str] = ()) -> None:
+        """Have nodes of this app run more: functions of modules under these prefixes, commands, requests.
 
-        A command is whatever program a schedule names; who may write schedules may then run anything there.
+        With ``shell`` a node runs whatever program a schedule names, so who may write schedules may run
+        anything there. ``http`` names networks and hosts beside the internet: 10.0.0.0/8, localhost.
         """
-        self._targets.allow(*modules)
-        self._targets.shell = self._targets.shell or shell
+        self._targets.allow(*modules, shell=shell, http=http)
 
     @property
     def url(self) -> str:

@@ -32,25 +32,29 @@ class Targets:
         self._desk = desk
         self._functions: dict[str, Callable[..., Any]] = {}
         self._modules: dict[str, None] = dict.fromkeys(desk.modules)
-        self.shell = False
+        self._shell = False
+        self._http: tuple[str, ...] = ()
 
     def register(self, address: str, function: Callable[..., Any]) -> None:
         """Have nodes of this app run a function, under its address."""
         self._functions[address] = function
 
-    def allow(self, *modules: str) -> None:
-        """Have nodes of this app run functions of modules under these prefixes."""
+    def allow(self, *modules: str, shell: bool = False, http: Iterable[str] = ()) -> None:
+        """Have nodes of this app run functions of modules under these prefixes, and more that is off else."""
         self._modules |= dict.fromkeys(modules)
+        self._shell = self._shell or shell
+        self._http = (*self._http, *http)
 
     def declared(self, target: Target) -> None:
         """Have nodes of this app run what was declared in code by its address."""
         if target.kind in FUNCTIONS:
             self.allow(target.address.partition(":")[0])
 
-    def executors(self, threads: int, coroutines: int) -> "list[Executor]":
-        """Return new executors for one node: Python functions in each way, commands, those from outside."""
+    def executors(self, threads: int, coroutines: int, calls: int) -> "list[Executor]":
+        """Return new executors for one node: every way to run that there is, and those from outside."""
         from onebeat.core.ports import Sharing
         from onebeat.engine.executors.coroutines import CoroutineExecutor
+        from onebeat.engine.executors.http import HttpExecutor
         from onebeat.engine.executors.loop import Loop
         from onebeat.engine.executors.python import PythonExecutor
         from onebeat.engine.executors.shell import ShellExecutor
@@ -61,7 +65,8 @@ class Targets:
         found: list[Executor] = [
             PythonExecutor(threads=threads, allow=allowed, clock=clock, sharing=sharing, loop=loop),
             CoroutineExecutor(coroutines=coroutines, allow=allowed, clock=clock, loop=loop),
-            ShellExecutor(slots=threads, on=self.shell, clock=clock),
+            ShellExecutor(slots=threads, on=self._shell, clock=clock),
+            HttpExecutor(slots=calls, allow=self._http, clock=clock),
         ]
         return found + [self._loaded(entry.name, entry.load) for entry in entry_points(group=GROUP)]
 

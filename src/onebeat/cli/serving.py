@@ -69,6 +69,22 @@ LEFT_BEHIND = 1
     help="Run commands, too: whatever program a schedule names (ONEBEAT_SHELL).",
 )
 @click.option(
+    "--http-allow",
+    multiple=True,
+    envvar="ONEBEAT_HTTP_ALLOW",
+    metavar="PLACE,…",
+    help="Networks and hosts beside the internet that requests may go to (ONEBEAT_HTTP_ALLOW).",
+)
+@click.option(
+    "--http-calls",
+    default=1000,
+    type=click.IntRange(1, 100_000),
+    envvar="ONEBEAT_HTTP_CALLS",
+    show_default=True,
+    metavar="N",
+    help="How many HTTP requests are on their way at once (ONEBEAT_HTTP_CALLS).",
+)
+@click.option(
     "--lease",
     default="30s",
     type=DurationType(),
@@ -109,6 +125,8 @@ def serve(
     coroutines: int,
     modules: tuple[str, ...],
     shell: bool,
+    http_allow: tuple[str, ...],
+    http_calls: int,
     lease: timedelta,
     grace: timedelta,
     share: str | None,
@@ -122,13 +140,14 @@ def serve(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     session.set(modules=",".join((*session.modules, *flat(modules))))
     beat = session.beat
-    beat.allow(*session.modules, shell=shell)
+    beat.allow(*session.modules, shell=shell, http=flat(http_allow))
     beat.migrates = not no_migrate
     orderly = beat.serve(
         flat(roles),
         queues=flat(queues),
         threads=threads,
         coroutines=coroutines,
+        http_calls=http_calls,
         lease=lease,
         grace=grace,
         share=None if share is None else _share(share),

@@ -48,6 +48,8 @@ SETTINGS = MappingProxyType(
         "ONEBEAT_THREADS": "how many bodies `onebeat serve` runs at once on threads",
         "ONEBEAT_COROUTINES": "how many coroutines `onebeat serve` runs at once on one event loop",
         "ONEBEAT_SHELL": "1: `onebeat serve` runs commands, whatever program a schedule names",
+        "ONEBEAT_HTTP_ALLOW": "networks and hosts beside the internet that requests may go to, with commas",
+        "ONEBEAT_HTTP_CALLS": "how many HTTP requests of `onebeat serve` are on their way at once",
         "ONEBEAT_LEASE": "how long a silent node keeps its runs",
         "ONEBEAT_GRACE": "how long runs may go on after SIGTERM",
         "ONEBEAT_TRACEBACK": "1: the command line shows where an unexpected error came from",

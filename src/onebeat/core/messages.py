@@ -481,9 +481,10 @@ class Stray(Noun, frozen=True, kw_only=True):
 class Report(Noun, frozen=True, kw_only=True):
     """How one attempt ended, from the executor. ``error_type`` is matched against ``retry_on``.
 
-    LOST says that nothing of it happened: the lease had lapsed on this node before the body began, and it did
-    not begin; or its transaction was not committed, as far as is known. ``committed`` is the end that is in
-    the ledger already, by the body's own transaction: nothing is left to write.
+    The policy's ``retry_on``; this one, of the kind of target, stands in where that is empty. LOST says that
+    nothing of it happened: the lease had lapsed on this node before the body began, and it did not begin; or
+    its transaction was not committed, as far as is known. ``committed`` is the end that is in the ledger
+    already, by the body's own transaction: nothing is left to write.
     """
 
     run_id: str
@@ -492,6 +493,7 @@ class Report(Noun, frozen=True, kw_only=True):
     result: Json = None
     error: str | None = None
     error_type: str = ""
+    retry_on: tuple[str, ...] = ()
     committed: Finish | None = None
 
 

@@ -143,22 +143,6 @@ def _plain(given: object) -> Json:
     return list(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else given
 
 
-def referred(value: str, environ: Mapping[str, str], what: str) -> str:
-    """Return a value whose last word is ``env:NAME`` with what that stands for in a node's ``environ``.
-
-    Raises InvalidInput where there is no such variable; ``what`` says whose value it is.
-    """
-    before, space, last = value.rpartition(" ")
-    found = REFERENCE.fullmatch(last)
-    if found is None:
-        return value
-    if found[1] not in environ:
-        raise InvalidInput(
-            f"{what} is {last}, and this node has no variable {found[1]}; set it where the node is started"
-        )
-    return before + space + environ[found[1]]
-
-
 def _target(kind: str, address: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Target:
     # Through JSON and back: a tuple is a list from now on, as it will be when it comes out of a store.
     given = {"args": args, "kwargs": kwargs}

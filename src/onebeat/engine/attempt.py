@@ -3,6 +3,8 @@
 import logging
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from onebeat.core.decide import judge
 from onebeat.core.messages import Done, Finish, Report, Retry, Verdict
 from onebeat.core.model import Event, Json, Outcome, Policy, Run, RunState, instant_text
@@ -15,6 +17,8 @@ LAPSED = "its lease had lapsed on its node before its body began, and it did not
 def ended(policy: Policy, run: Run, report: Report, *, at: datetime, actor: str) -> Finish:
     """Judge the end of an attempt; return what carries it to the ledger."""
     verdict: Verdict
+    if report.retry_on and not policy.retry_on:
+        policy = replace(policy, retry_on=report.retry_on)
     try:
         verdict = judge(policy, run, report.outcome, report.error_type, at)
     except Exception as error:  # noqa: BLE001 - its executor gave the report away: it must not be lost here

@@ -56,6 +56,12 @@ class Loop:
             )
         return going
 
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the loop soon; nothing where none runs."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function, *args)
+
     def close(self) -> None:
         """Let the thread end as soon as nothing runs on it."""
         with self._lock:

@@ -24,11 +24,12 @@ from onebeat.core.errors import OnebeatError, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed, Note, Report
 from onebeat.core.model import Json, Outcome, Target, instant_text
 from onebeat.core.ports import Clock
-from onebeat.core.targets import checked_target, referred
+from onebeat.core.targets import checked_target
 from onebeat.engine.current import storable
 from onebeat.engine.executors.bodies import Bodies, Body, Key, named
-from onebeat.engine.executors.looping import LoopThread
+from onebeat.engine.executors.loop import Loop
 from onebeat.engine.executors.output import Output
+from onebeat.engine.executors.references import References
 from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status
 
 GRACE = timedelta(seconds=5)
@@ -55,7 +56,7 @@ class ShellExecutor(Bodies):
         super().__init__(slots, clock)
         self._on = on
         self._environ = dict(os.environ if environ is None else environ)
-        self._loop = LoopThread("onebeat-shell")
+        self._loop = Loop("onebeat-shell")
         self._commands: dict[Key, _Command] = {}  # on the loop alone
 
     def resolve(self, target: Target) -> None:
@@ -63,7 +64,8 @@ class ShellExecutor(Bodies):
         self._program(target.address)
 
     def start(self, claimed: Claimed, until: datetime) -> None:
-        self._loop.run(self._run, self.begin(claimed, until))
+        body = self.begin(claimed, until)
+        self._loop.begin(self._reported(body), lambda task: self.end(body, task.result()))
 
     def stop(self, body: Body) -> None:
         self._loop.call(self._stop, body.key)
@@ -81,21 +83,20 @@ class ShellExecutor(Bodies):
 
     # --- on the loop ---
 
-    async def _run(self, body: Body) -> None:
-        report = body.lapsed()
-        if report is None:
-            try:
-                report = await self._ran(body)
-            except BaseException as failure:  # noqa: BLE001 - whatever it was, an attempt ends with a report
-                report = _failed(body, failure)
-        self.end(body, report)
+    async def _reported(self, body: Body) -> Report:
+        try:
+            return body.lapsed() or await self._ran(body)
+        except BaseException as failure:  # noqa: BLE001 - whatever it was, an attempt ends with a report
+            return _failed(body, failure)
 
     async def _ran(self, body: Body) -> Report:
         if body.current.stop_reason is not None:
             return body.halted()
         target = checked_target(body.target)  # it comes out of the store
         try:
-            command = _Command(body, self._program(target.address), self._variables(body))
+            references = References(self._environ)
+            variables = self._variables(body, references)
+            command = _Command(body, self._program(target.address), variables, references)
         except ProcessLookupError:  # it has begun, ended, and been reaped
             return _unknown(body)
         self._commands[body.key] = command
@@ -137,13 +138,11 @@ class ShellExecutor(Bodies):
             f"{near_miss(address, _programs(path))}; install it, or write its absolute path"
         )
 
-    def _variables(self, body: Body) -> dict[str, str]:
+    def _variables(self, body: Body, references: References) -> dict[str, str]:
         run = body.current
         passed = {name: self._environ[name] for name in PASSED_ON if name in self._environ}
         given = {
-            name: referred(value, self._environ, f"the variable {name}")
-            if value.startswith("env:")
-            else value
+            name: references.fill(value, f"the variable {name}") if value.startswith("env:") else value
             for name, value in body.target.kwargs.get("env", {}).items()
         }
         return {
@@ -160,8 +159,11 @@ class ShellExecutor(Bodies):
 class _Command:
     """One command from its start to its end. On the loop's thread."""
 
-    def __init__(self, body: Body, program: str, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, body: Body, program: str, variables: Mapping[str, str], references: References
+    ) -> None:
         self._body = body
+        self._references = references
         self._loop = asyncio.get_running_loop()
         self._output = Output()
         self._exited, self._silent = asyncio.Event(), asyncio.Event()
@@ -237,7 +239,7 @@ class _Command:
 
     def _keep(self, entries: list[str]) -> None:
         for entry in entries:
-            self._body.current.keep("info", entry)
+            self._body.current.keep("info", self._references.mask(entry))
 
     def _report(self) -> Report:
         # Not reaped yet: as long as it is a zombie, nobody else gets its number, which its session has, too.
@@ -254,7 +256,7 @@ class _Command:
                 f"its program has ended, and something that it left still held its output "
                 f"{LINGER.total_seconds():g} s later; what could be found of it was killed",
             )
-        tail = storable(self._output.tail)
+        tail = storable(self._references.mask(self._output.tail))
         if self.stopped:
             return self._body.halted()
         if status is None:
