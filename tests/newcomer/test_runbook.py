@@ -86,9 +86,9 @@ def test_paused_before_the_release_what_was_owed_is_skipped_and_the_next_one_fir
     restored: Onebeat, clock: VirtualClock
 ) -> None:
     typed(restored, "hold", "--reason", "restored")
-    typed(restored, "schedule", "pause", "a", "b", "--reason", "done before the restore")
+    typed(restored, "schedule", "pause", "*", "--reason", "done before the restore", "--yes")
     typed(restored, "release")
-    typed(restored, "schedule", "resume", "a", "b")
+    typed(restored, "schedule", "resume", "*", "--yes")
 
     assert fired(restored) == []
     clock.advance(HOUR)

@@ -13,6 +13,7 @@ from onebeat.app.declaring import Declarations
 from onebeat.core.codec import to_text
 from onebeat.core.messages import Share
 from onebeat.core.publicdays import calendar_version
+from onebeat.core.triggers.walltime import tz_version
 
 DIGITS = 8
 
@@ -51,6 +52,11 @@ def calendars() -> dict[str, str]:
     """Return what a process says of the calendars of public holidays; nothing where there are none."""
     version = calendar_version()
     return {} if version is None else {"the calendars of public holidays": f"holidays {version}"}
+
+
+def data() -> str:
+    """Return in words what this process knows of zones and calendars: what the triggers' answers rest on."""
+    return ", ".join([f"tzdata {tz_version()}", *calendars().values()])
 
 
 def differences(said: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[str]:

@@ -257,6 +257,7 @@ class Onebeat:
             grace=grace,
             share=share,
             tz_version=tz_version(),
+            data=agreeing.data(),
             settings=agreeing.declared(self._declarations, self._desk.zone)
             | agreeing.served(
                 roles=roles, queues=queues, lease=lease, share=share, durability=store.facts()["durability"]

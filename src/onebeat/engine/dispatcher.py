@@ -6,7 +6,8 @@
                quarantined, alone, with the reason
 
 Then, each at its own pace: runs overtaken by time (lost leases, unanswered hand-overs, passed deadlines),
-runs that no live node can run (parked, and back), rows that do not decode (quarantined), and purging. What
+runs that no live node can run (parked, and back), rows that do not decode (quarantined), purging, and rows
+whose next instant was computed with other data about zones and calendars (rebasing.py). What
 ``due`` tells of the inbox in passing is done by inbox.py.
 
 ``step()`` never waits and never sleeps. Any number of dispatchers may run: each commit is a compare-and-set,
@@ -22,7 +23,7 @@ from typing import assert_never
 
 from onebeat.core import edits
 from onebeat.core.decide import judge, settle
-from onebeat.core.errors import StoreUnavailable
+from onebeat.core.errors import MissingExtra, StoreUnavailable
 from onebeat.core.messages import (
     Answer,
     AnyTransition,
@@ -43,6 +44,7 @@ from onebeat.engine.attempt import attempt_event, run_event
 from onebeat.engine.current import storable
 from onebeat.engine.inbox import Inbox
 from onebeat.engine.metrics import Metrics
+from onebeat.engine.rebasing import Rebasing
 
 BATCH_MAX = 1000
 CHORE_MAX = 200
@@ -76,7 +78,8 @@ class Dispatcher:
     """Settles schedules, in batches as large as what is due, up to BATCH_MAX.
 
     ``share`` makes it serve its own shards at once and all others STRANGERS_AFTER later: less double work
-    among many dispatchers, and a dead one's shards are served without anybody noticing that it died.
+    among many dispatchers, and a dead one's shards are served without anybody noticing that it died. ``data``
+    names what this process knows of zones and calendars: where it is new to the ledger, see rebasing.py.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Dispatcher:
         holder: str,
         share: Share | None = None,
         tz_version: str = "",
+        data: str = "",
         poll: timedelta = POLL,
         batch_max: int = BATCH_MAX,
         metrics: Metrics | None = None,
@@ -105,7 +109,10 @@ class Dispatcher:
         self._entries = False  # whether the inbox held an entry when it was last asked what is due
         self._tz_version = tz_version
         self._outdated_by: str | None = None  # newer zone data that another dispatcher has
-        self._stuck: set[int] = set()  # bad rows that could not be set aside: they must fill no limit
+        self._stuck: set[int] = (
+            set()
+        )  # rows that can neither be decided here nor set aside: they fill no limit
+        self._left: set[str] = set()  # of them those that others may decide, as far as it was said
         self._held_again = HELD_AGAIN
         self._last_now: datetime | None = None
         self._looked_at = clock.now()  # on the store's clock, from the first look on
@@ -119,6 +126,7 @@ class Dispatcher:
             (self._strays, None),
             (self._broken, None),
             (self._purge, None),
+            (Rebasing(store, data, self._chore_max).step, None),
         ]
 
     def step(self) -> datetime:
@@ -196,14 +204,42 @@ class Dispatcher:
         """Decide each row alone; return the decisions, and why others could not be decided."""
         decisions: list[Decision] = []
         bad: dict[int, str] = {}
+        left: list[tuple[Owing, MissingExtra]] = []
         for row in rows:
             try:
                 decisions.append(settle(row, now))
             except MemoryError:
                 raise  # this node's trouble, not the row's
+            except MissingExtra as error:
+                left.append((row, error))  # this node's too: another one has the library
             except Exception as error:  # noqa: BLE001 - a trigger is anybody's code; its neighbours go on
                 bad[row.id] = f"it cannot be decided: {_told(error)}"
+        if left:
+            self._leave(left, now)
         return decisions, bad
+
+    def _leave(self, rows: Sequence[tuple[Owing, MissingExtra]], now: datetime) -> None:
+        """Leave rows to dispatchers that have what it takes to decide them; say so, once for each."""
+        self._stuck.update(row.id for row, _ in rows)
+        said = [(row, error) for row, error in rows if row.name not in self._left]
+        self._left.update(row.name for row, _ in said)
+        for row, error in said[:1]:
+            _log.error(
+                "%s: %s and %d others cannot be decided: %s", self._holder, row.name, len(said) - 1, error
+            )
+        self._store.record(
+            [
+                Event(
+                    at=now,
+                    kind="node.step_failed",
+                    schedule_id=row.id,
+                    schedule=row.name,
+                    actor=self._holder,
+                    reason=f"left to other dispatchers: {error}",
+                )
+                for row, error in said
+            ]
+        )
 
     def _committed(self, now: datetime, decisions: list[Decision]) -> tuple[Settled, dict[int, str]]:
         """Commit; where the store refuses a batch with an error, find the rows that are to blame.

@@ -69,6 +69,7 @@ class Service:
         grace: timedelta = GRACE,
         share: Share | None = None,
         tz_version: str = "",
+        data: str = "",
         settings: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
         beside: Iterable[tuple[str, Callable[[], datetime]]] = (),
@@ -95,7 +96,13 @@ class Service:
         self._parts: list[_Part] = []
         if DISPATCHER in roles:
             dispatcher = Dispatcher(
-                store, clock, holder=holder, share=share, tz_version=tz_version, metrics=self.metrics
+                store,
+                clock,
+                holder=holder,
+                share=share,
+                tz_version=tz_version,
+                data=data,
+                metrics=self.metrics,
             )
             alerts = Alerts(store, clock, holder=holder, metrics=self.metrics)
             self._add(DISPATCHER, dispatcher.step, self._quit)
