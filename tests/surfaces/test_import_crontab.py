@@ -272,6 +272,24 @@ def test_what_a_person_changed_wins_until_forced(
     assert (forced.trigger.fields["expression"], forced.policy.overlap) == ("0 3 * * *", Overlap.ALLOW)
 
 
+def test_the_plan_in_words_says_why_and_what_is_gone(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(SHOP, "--apply")
+    onebeat.schedules.edit("artisan-schedule-run", trigger="*/7 * * * *")
+    onebeat.schedules.delete("backup-full")
+    later = tmp_path / "later.cron"
+    later.write_text(SHOP.replace("*/5", "*/6") + "0 5 * * * tidy\n", encoding="utf-8")
+    imported("0 6 * * * gone\n", "--apply")
+
+    run(["import", "crontab", str(later), "--zone", "Europe/Berlin"], Session(onebeat))
+    said = capsys.readouterr().out
+
+    assert "stamp artisan-schedule-run: a person changed trigger too, and wins until forced" in said
+    assert "keep backup-full: it was deleted while revision 0 declared it" in said
+    assert "No line declares any more:\n  keep gone: it is declared no more" in said
+
+
 def test_a_line_that_a_person_deleted_stays_deleted_until_forced(
     onebeat: VirtualOnebeat, imported: Callable[..., Any]
 ) -> None:

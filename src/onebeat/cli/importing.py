@@ -184,9 +184,9 @@ def _words(session: Session, plan: Plan) -> list[str]:
         for line in plan.lines
     ]
     said = [head, table(("line", "what", "schedule", "when", "command"), rows, "No line is a schedule.")]
-    kept = [f"  {line.schedule}: {line.why}" for line in plan.lines if _is_held_back(line)]
-    if kept:
-        said.append("\n".join(["Kept as they are:", *kept]))
+    reasons = [f"  {line.what.value} {line.schedule}: {line.why}" for line in plan.lines if _has_reason(line)]
+    if reasons:
+        said.append("\n".join(["Why:", *reasons]))
     if plan.gone:
         gone = [f"  {step.verb.value} {step.name}: {step.why}" for step in plan.gone]
         said.append("\n".join(["No line declares any more:", *gone]))
@@ -203,8 +203,8 @@ def _words(session: Session, plan: Plan) -> list[str]:
     return [*said, _counted(plan)]
 
 
-def _is_held_back(line: Planned) -> bool:
-    return line.what is Verb.KEEP and line.why != "as declared"
+def _has_reason(line: Planned) -> bool:
+    return line.what is not Verb.CREATE and line.why != "as declared"
 
 
 def _where(note: Note) -> str:
@@ -220,7 +220,7 @@ def _counted(plan: Plan) -> str:
     changes = sum(verb in (Verb.CREATE, Verb.CHANGE, Verb.REMOVE) for verb in verbs)
     unread = f", {plural(len(plan.problems), 'line')} not imported" if plan.problems else ""
     counted = f"{plural(changes, 'schedule')} {'done' if plan.applied else 'to do'}, "
-    counted += f"{len(verbs) - changes} as they are{unread}."
+    counted += f"{len(verbs) - changes:,} as they are{unread}."
     if plan.applied or not changes:
         return counted
     return f"{counted} Nothing was done; --apply does it."

@@ -156,9 +156,11 @@ def _check(expression: str, last: str) -> None:
     """Raise InvalidTrigger for what no cron would take, or each one takes for something else."""
     for field, text in zip(_FIELDS, expression.split(" "), strict=True):
         if "~" in text:
-            _refuse_foreign(field, "'~', a random value, is for a few crons only", "write one value")
+            advice = "write one value; onebeat schedule add --cron takes H for one that it chooses"
+            _refuse_foreign(field, "'~', a random value, is for a few crons only", advice)
         if _HASHED.search(text):
-            _refuse_foreign(field, "H is Jenkins' word for a hashed value", "write one value")
+            advice = "onebeat has: onebeat schedule add --cron takes it"
+            _refuse_foreign(field, f"crontab(5) has no {shown(text, 40)}", advice)
     try:
         cron(expression)
     except InvalidTrigger as error:
