@@ -16,7 +16,7 @@ from onebeat.core.errors import (
     TargetNotFound,
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
-from onebeat.core.targets import call, http, shell
+from onebeat.core.targets import call, http, process, shell
 from onebeat.core.triggers import (
     calendar_interval,
     cron,
@@ -65,6 +65,7 @@ __all__ = [
     "minutes",
     "on_request",
     "once",
+    "process",
     "seconds",
     "shell",
     "window",

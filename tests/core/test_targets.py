@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from onebeat import http, shell
+from onebeat import call, http, process, shell
+from onebeat.core.acts import Wish, edited
 from onebeat.core.codec import from_text, to_text
+from onebeat.core.definition import define
 from onebeat.core.errors import InvalidInput
 from onebeat.core.model import Target
 from onebeat.core.targets import checked_target, url_of
@@ -154,3 +156,23 @@ def test_a_secret_that_was_written_in_the_open_is_not_shown_in_the_error() -> No
         with pytest.raises(InvalidInput) as error:
             http(URL, **wrong)  # type: ignore[arg-type]  # a person without a type checker
         assert "s3cret" not in str(error.value)
+
+
+def test_a_function_that_moves_to_another_way_of_running_keeps_its_arguments() -> None:
+    before = define("0 9 * * *", call("shop.orders:close", 17, fast=True), {})
+
+    def after(target: object) -> Target:
+        return edited(before, Wish(None, target, None, None, {}, None)).target  # type: ignore[arg-type]  # any
+
+    assert after(process("shop.orders:close")) == process("shop.orders:close", 17, fast=True)
+    assert after(process("shop.orders:close", 18)) == process("shop.orders:close", 18)
+    assert after(process("shop.orders:open")) == process("shop.orders:open")
+    assert after("shop.orders:open") == call("shop.orders:open", 17, fast=True)
+
+
+def test_a_function_in_the_place_of_a_command_is_not_called_with_its_words() -> None:
+    before = define("0 9 * * *", shell(["pg_dump", "--file", "shop.sql"]), {})
+
+    assert edited(before, Wish(None, "shop.orders:close", None, None, {}, None)).target == call(
+        "shop.orders:close"
+    )

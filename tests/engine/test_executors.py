@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
 
 from onebeat.core.model import Json, Target
 from onebeat.core.ports import Executor
 from onebeat.engine.current import CurrentRun
 from onebeat.engine.executors.coroutines import CoroutineExecutor
+from onebeat.engine.executors.process import ProcessExecutor
 from onebeat.engine.executors.python import PythonExecutor
 from onebeat.testing.conformance_executor import PATIENCE_S, ExecutorSuite
 
@@ -126,3 +131,38 @@ class TestCoroutines(TestCoroutinesOnThreads):
 
     def executor(self) -> Executor:
         return CoroutineExecutor(coroutines=4, allow=[good_soon, bad_soon, large_soon, hangs_awaiting])
+
+
+def waits_for(file: str) -> None:
+    """Wait in another process: what that has of this one is a folder."""
+    while not Path(file).exists():
+        leave.wait(0.01)
+
+
+def prints(run: CurrentRun) -> dict[str, int]:
+    print("all is well")
+    return {"answer": 42}
+
+
+class TestProcesses(TestPython):
+    kind = "process"
+    stops = True
+
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "leave"
+
+    def executor(self) -> Executor:
+        return ProcessExecutor(processes=4, allow=[__name__], look=timedelta(seconds=0.05))
+
+    def let_go(self) -> None:
+        self.file.touch()
+
+    def good(self) -> Target:
+        return self.target(prints)
+
+    def hangs(self) -> Target:
+        return self.target(waits_for, str(self.file))
+
+    def looks(self) -> Target:
+        return self.hangs()

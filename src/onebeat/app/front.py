@@ -24,7 +24,7 @@ from onebeat.app.schedules import Schedules
 from onebeat.app.targets import Targets
 from onebeat.app.using import Using
 from onebeat.core.definition import Options
-from onebeat.core.errors import InvalidInput, near_miss, shown
+from onebeat.core.errors import InvalidInput, Refused, near_miss, shown
 from onebeat.core.messages import Hold, Share
 from onebeat.core.model import Definition, Json, Schedule, Target, TriggerSpec
 from onebeat.core.ports import Clock, Store
@@ -172,6 +172,7 @@ class Onebeat:
         threads: int = 10,
         coroutines: int = 1000,
         http_calls: int = 1000,
+        processes: int | None = None,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -189,6 +190,7 @@ class Onebeat:
             threads=threads,
             coroutines=coroutines,
             http_calls=http_calls,
+            processes=processes,
             lease=lease,
             grace=grace,
             share=share,
@@ -222,6 +224,7 @@ class Onebeat:
         threads: int = 10,
         coroutines: int = 1000,
         http_calls: int = 1000,
+        processes: int | None = None,
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
@@ -231,7 +234,14 @@ class Onebeat:
         ``start()`` begins to serve on threads of this process, ``shutdown()`` winds down.
         """
         from onebeat.core.triggers.walltime import tz_version
+        from onebeat.engine.executors.child import inside
         from onebeat.engine.service import Service
+
+        if inside.is_set():
+            raise Refused(
+                "this process runs a body of another node, and has imported a module that serves when it is "
+                "imported; put the serving under `if __name__ == '__main__':`"
+            )
 
         for role in roles:
             if role not in ROLES:
@@ -250,7 +260,9 @@ class Onebeat:
             self._desk.clock,
             holder=holder,
             roles=(*roles, *(follower.role for follower in followers)),
-            executors=self._targets.executors(threads, coroutines, http_calls) if "worker" in roles else (),
+            executors=self._targets.executors(threads, coroutines, processes, http_calls)
+            if "worker" in roles
+            else (),
             queues=queues,
             targets=sorted({definition.target.key for definition in self.declared.values()}),
             lease=lease,

@@ -7,6 +7,7 @@ already: checking a target must not run code that this process would not have ru
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
+from os import cpu_count
 from typing import TYPE_CHECKING, Any
 
 from onebeat.core.errors import MissingExtra, TargetNotFound
@@ -50,12 +51,13 @@ class Targets:
         if target.kind in FUNCTIONS:
             self.allow(target.address.partition(":")[0])
 
-    def executors(self, threads: int, coroutines: int, calls: int) -> "list[Executor]":
+    def executors(self, threads: int, coroutines: int, processes: int | None, calls: int) -> "list[Executor]":
         """Return new executors for one node: every way to run that there is, and those from outside."""
         from onebeat.core.ports import Sharing
         from onebeat.engine.executors.coroutines import CoroutineExecutor
         from onebeat.engine.executors.http import HttpExecutor
         from onebeat.engine.executors.loop import Loop
+        from onebeat.engine.executors.process import ProcessExecutor
         from onebeat.engine.executors.python import PythonExecutor
         from onebeat.engine.executors.shell import ShellExecutor
 
@@ -65,6 +67,7 @@ class Targets:
         found: list[Executor] = [
             PythonExecutor(threads=threads, allow=allowed, clock=clock, sharing=sharing, loop=loop),
             CoroutineExecutor(coroutines=coroutines, allow=allowed, clock=clock, loop=loop),
+            ProcessExecutor(processes=processes or cpu_count() or 1, allow=allowed, clock=clock),
             ShellExecutor(slots=threads, on=self._shell, clock=clock),
             HttpExecutor(slots=calls, allow=self._http, clock=clock),
         ]

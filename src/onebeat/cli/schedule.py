@@ -131,7 +131,9 @@ def add(
     target = target_of(said).new()
     if trigger is None or target is None:
         missing = (
-            "--cron, --every, --at, --in or --trigger" if trigger is None else "--call, --shell or --http"
+            "--cron, --every, --at, --in or --trigger"
+            if trigger is None
+            else "--call, --process, --shell or --http"
         )
         raise InvalidInput(f"{name} needs {missing}; see onebeat schedule add --help")
     written = session.beat.schedules.put(

@@ -57,6 +57,13 @@ LEFT_BEHIND = 1
     help="How many coroutines run at once on one event loop (ONEBEAT_COROUTINES).",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(1, 1000),
+    envvar="ONEBEAT_PROCESSES",
+    metavar="N",
+    help="How many bodies run at once in processes (ONEBEAT_PROCESSES). Default: a core each.",
+)
+@click.option(
     "--modules",
     multiple=True,
     metavar="PREFIX,…",
@@ -123,6 +130,7 @@ def serve(
     queues: tuple[str, ...],
     threads: int,
     coroutines: int,
+    processes: int | None,
     modules: tuple[str, ...],
     shell: bool,
     http_allow: tuple[str, ...],
@@ -148,6 +156,7 @@ def serve(
         threads=threads,
         coroutines=coroutines,
         http_calls=http_calls,
+        processes=processes,
         lease=lease,
         grace=grace,
         share=None if share is None else _share(share),

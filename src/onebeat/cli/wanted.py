@@ -74,6 +74,11 @@ def what(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--call", "called", metavar="MODULE:NAME", help="The Python function to call."),
+            click.option(
+                "--process",
+                metavar="MODULE:NAME",
+                help="The Python function to call in another process.",
+            ),
             click.option("--args", "args", metavar="JSON", help="Its arguments, a JSON list."),
             click.option("--kwargs", "kwargs", metavar="JSON", help="Its keyword arguments, a JSON object."),
             click.option(
@@ -187,34 +192,47 @@ class Aim(NamedTuple):
 
     def new(self) -> Target | None:
         """Return the target of a schedule that is not there yet; None where none was said."""
-        if not isinstance(self.target, str):
-            return self.target
-        from onebeat.core.targets import call
+        from onebeat.core.targets import call, process
 
-        return call(self.target, *(self.args or ()), **(self.kwargs or {}))
+        given, kwargs = tuple(self.args or ()), self.kwargs or {}
+        if isinstance(self.target, str):
+            return call(self.target, *given, **kwargs)
+        if self.target is not None and self.target.kind == "process":
+            return process(self.target.address, *given, **kwargs)
+        return self.target
 
 
 def target_of(said: dict[str, Any]) -> Aim:
     """Take the words of ``what`` out of what was said."""
     ways = {"call": said.pop("called"), "shell": said.pop("shell"), "http": said.pop("http")}
     words = {"call": _words(said, OF_CALL), "shell": _words(said, OF_SHELL), "http": _words(said, OF_HTTP)}
+    process = said.pop("process")
     chosen = [way for way, value in ways.items() if value is not None]
-    if len(chosen) > 1:
-        raise InvalidInput("only one of --call, --shell and --http can say what runs")
+    if len(chosen) + (process is not None) > 1:
+        raise InvalidInput("only one of --call, --process, --shell and --http can say what runs")
+    if process is not None:
+        chosen, ways["call"] = ["call"], process
     for way, given in words.items():
         # Arguments alone are an edit's: they are those of the function that the schedule calls.
         if given and chosen != [way] and not (way == "call" and not chosen):
-            raise InvalidInput(f"--{next(iter(given)).replace('_', '-')} goes with --{way}")
+            with_ = "--call or --process" if way == "call" else f"--{way}"
+            raise InvalidInput(f"--{next(iter(given)).replace('_', '-')} goes with {with_}")
     if ways["shell"] is not None:
         return Aim(_command(ways["shell"], words["shell"]))
     if ways["http"] is not None:
         return Aim(_request(ways["http"], words["http"]))
     args, kwargs = words["call"].get("args"), words["call"].get("kwargs")
     return Aim(
-        ways["call"],
+        ways["call"] if process is None else _in_process(process),
         None if args is None else read_json(args, "--args", list),
         None if kwargs is None else read_json(kwargs, "--kwargs", dict),
     )
+
+
+def _in_process(address: str) -> Target:
+    from onebeat.core.targets import process
+
+    return process(address)
 
 
 def _words(said: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from onebeat.core.errors import Conflict, InvalidInput, NotFound, Refused, near_
 from onebeat.core.messages import Edit
 from onebeat.core.model import Definition, Json, Load, Schedule, Target, TriggerSpec
 from onebeat.core.reconcile import resolves
-from onebeat.core.targets import address_of, kind_of
+from onebeat.core.targets import FUNCTIONS, address_of, kind_of
 
 IfExists = Literal["error", "replace", "ignore"]
 DEFAULT_QUEUE = "default"
@@ -74,8 +74,13 @@ def edited(before: Definition, wish: Wish) -> Definition:
     """Return the definition with what is wished changed, and the rest as it was."""
     aim, options = before.target, wish.options
     if isinstance(wish.target, Target):
-        aim = wish.target
+        moves = {aim.kind, wish.target.kind} <= set(FUNCTIONS) and aim.address == wish.target.address
+        # The same function, run in another way, and nothing said of arguments: it keeps those that it has.
+        keeps = moves and not (wish.target.args or wish.target.kwargs)
+        aim = replace(wish.target, args=aim.args, kwargs=aim.kwargs) if keeps else wish.target
     elif wish.target is not None:
+        if aim.kind not in FUNCTIONS:  # what a command was called with is nothing for a function
+            aim = replace(aim, args=(), kwargs={})
         aim = replace(aim, kind=kind_of(wish.target), address=address_of(wish.target))
     queue = before.target.queue if aim.queue == DEFAULT_QUEUE else aim.queue
     target = replace(

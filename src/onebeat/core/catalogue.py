@@ -47,6 +47,7 @@ SETTINGS = MappingProxyType(
         "ONEBEAT_QUEUES": "the queues that the worker of `onebeat serve` takes runs from",
         "ONEBEAT_THREADS": "how many bodies `onebeat serve` runs at once on threads",
         "ONEBEAT_COROUTINES": "how many coroutines `onebeat serve` runs at once on one event loop",
+        "ONEBEAT_PROCESSES": "how many bodies `onebeat serve` runs at once in processes of their own",
         "ONEBEAT_SHELL": "1: `onebeat serve` runs commands, whatever program a schedule names",
         "ONEBEAT_HTTP_ALLOW": "networks and hosts beside the internet that requests may go to, with commas",
         "ONEBEAT_HTTP_CALLS": "how many HTTP requests of `onebeat serve` are on their way at once",

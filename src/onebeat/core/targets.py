@@ -1,9 +1,9 @@
 """What a run does, as a person writes it: a Python function, a command, a request to an HTTP service.
 
-``call``, ``shell`` and ``http`` make a target; ``checked_target`` refuses one that cannot be meant, wherever
-it came from. Whether a target can be run is not known here: that is for a process that has it. A value
-``env:NAME`` is a reference, looked up in the environment of the node that runs it: the ledger never has what
-it stands for.
+``call``, ``process``, ``shell`` and ``http`` make a target; ``checked_target`` refuses one that cannot be
+meant, wherever it came from. Whether a target can be run is not known here: that is for a process that has
+it. A value ``env:NAME`` is a reference, looked up in the environment of the node that runs it: the ledger
+never has what it stands for.
 """
 
 import inspect
@@ -22,8 +22,8 @@ from onebeat.core.model import NAME, Json, Target
 ADDRESS_CHARS_MAX = 500
 URL_CHARS_MAX = 8000
 REDIRECTS_MAX = 10
-FUNCTIONS = ("python", "async")
-"""Kinds whose address is a Python function: on a thread, on an event loop."""
+FUNCTIONS = ("python", "async", "process")
+"""Kinds whose address is a Python function: on a thread, on an event loop, in a process of its own."""
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 OK = ("2xx",)
 RETRY_STATUSES = (408, 425, 429, "5xx")
@@ -56,6 +56,14 @@ def call(function: str | Callable[..., Any], *args: Json, **kwargs: Json) -> Tar
     event loop, beside many others; all else runs on a thread, and so does whatever an address names.
     """
     return _target(kind_of(function), address_of(function), args, kwargs)
+
+
+def process(function: str | Callable[..., Any], *args: Json, **kwargs: Json) -> Target:
+    """Return the target that calls a Python function in a process of its own, which can be killed.
+
+    The process imports the function's module anew and stays warm: the next run finds what that left there.
+    """
+    return _target("process", address_of(function), args, kwargs)
 
 
 def kind_of(function: str | Callable[..., Any]) -> str:
@@ -165,16 +173,17 @@ def address_of(function: str | Callable[..., Any]) -> str:
             f"{shown(function)} has no name to find it by; pass a function that is defined in a module with "
             "def, or its address 'module:name'; its arguments go beside it: call(function, 1, two=2)"
         )
-    return f"{_imported_as(function) if module == '__main__' else module}:{name}"
+    return f"{imported_as(getattr(function, '__globals__', {})) if module == '__main__' else module}:{name}"
 
 
-def _imported_as(function: Callable[..., Any]) -> str:
+def imported_as(names: Mapping[str, Any]) -> str:
     """Return the name by which other processes import the module that this one was started with.
+
+    ``names`` are that module's own.
 
     `python shop/beats.py` and `onebeat --app beats:beat serve` declare the same functions, and must give them
     one address: else each would declare what the other cannot run.
     """
-    names = getattr(function, "__globals__", {})
     if (spec := names.get("__spec__")) is not None:  # python -m shop.beats
         return str(spec.name)
     stem = PurePath(names.get("__file__") or "").stem
@@ -218,7 +227,7 @@ def checked_target(target: Target) -> Target:
     given = {"args": target.args, "kwargs": target.kwargs}
     _argument_text(given, target.address, secrets=target.kind not in FUNCTIONS)
     match target.kind:
-        case "python" | "async":
+        case "python" | "async" | "process":
             _check_python(target)
         case "shell":
             _check_shell(target)

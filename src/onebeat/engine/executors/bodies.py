@@ -140,11 +140,11 @@ class Bodies:
         return [note for run in _taken(self._said) if (note := run.take()) is not None]
 
     def renewed(self, run_id: str, token: int, until: datetime) -> None:
-        if (body := self._busy.get((run_id, token))) is not None:
+        if (body := self.body(run_id, token)) is not None:
             body.current.renewed(until)
 
     def tell(self, run_id: str, token: int, why: str) -> None:
-        if (body := self._busy.get((run_id, token))) is not None:
+        if (body := self.body(run_id, token)) is not None:
             body.current.tell(why)
             self.stop(body)
 
@@ -173,6 +173,10 @@ class Bodies:
     def taken(self) -> int:
         """Return how many bodies hold a slot."""
         return len(self._busy)
+
+    def body(self, run_id: str, token: int) -> Body | None:
+        """Return the body of an attempt that holds a slot, None where it has returned."""
+        return self._busy.get((run_id, token))
 
     def begin(self, claimed: Claimed, until: datetime) -> Body:
         """Count an attempt in, with its deadline. Whoever calls this calls ``end``, however it ends."""

@@ -7,13 +7,15 @@ module merely imported (``shop.orders:os.system``) is not reached through it.
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from onebeat.core.errors import InvalidInput, TargetNotFound, near_miss, shown
 from onebeat.core.messages import Claimed
 from onebeat.core.model import Target
-from onebeat.core.targets import address_of, is_async
+from onebeat.core.targets import address_of, imported_as, is_async
 from onebeat.engine.current import CurrentRun
 
 CHECKED_MAX = 10_000
@@ -85,6 +87,11 @@ class Functions:
         self._registered[address] = function
         self._known.pop(address, None)
 
+    @property
+    def modules(self) -> list[str]:
+        """Return the prefixes of modules that another process needs to find the same functions."""
+        return sorted({*self._prefixes, *(address.partition(":")[0] for address in self._registered)})
+
     def resolve(self, target: Target) -> Function:
         """Return the function of a target, as ``Executor.resolve`` says: raises what that raises."""
         function = self.at(target.address)
@@ -124,7 +131,7 @@ class Functions:
         if not all(part.isidentifier() and not part.startswith("__") for part in parts):
             raise TargetNotFound(f"{shown(address)} is no address of a function: write module:function")
         try:
-            found: Any = importlib.import_module(module_name)
+            found: Any = _started_as(module_name) or importlib.import_module(module_name)
         except Exception as error:  # an import runs any code, so it raises anything
             raise TargetNotFound(
                 f"module {module_name!r} of target {shown(address)} cannot be imported: "
@@ -139,6 +146,8 @@ class Functions:
                 )
         # What it is called says nothing of what it is: another module's function may be reached through here.
         home = getattr(found, "__module__", None)
+        if home == "__main__" and _started_as(module_name) is not None:
+            home = module_name
         if not callable(found) or not isinstance(home, str) or not self._allowed(home):
             raise TargetNotFound(
                 f"{shown(address)} names {type(found).__name__} of module {home!r}, no function of an "
@@ -148,6 +157,17 @@ class Functions:
 
     def _allowed(self, module_name: str) -> bool:
         return any(module_name == prefix or module_name.startswith(prefix + ".") for prefix in self._prefixes)
+
+
+def _started_as(module_name: str) -> ModuleType | None:
+    """Return the module that this process was started with, if that is its name elsewhere.
+
+    Importing it under that name would run it a second time: it would declare, or serve, once more.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or module_name in sys.modules or not hasattr(main, "__file__"):
+        return None
+    return main if imported_as(vars(main)) == module_name else None
 
 
 def _analysed(call: Callable[..., Any]) -> Function:
