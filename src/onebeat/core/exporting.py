@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from onebeat.core.codec import FORMAT, to_data
 from onebeat.core.durations import span
 from onebeat.core.errors import OnebeatError
@@ -17,6 +19,7 @@ from onebeat.core.manifest import KEYS, NO_ZONE, POLICY, read_schedule
 from onebeat.core.model import Definition, Json, Target, TriggerSpec, as_json
 from onebeat.core.targets import url_of
 from onebeat.core.tomltext import table
+from onebeat.core.triggers import named
 from onebeat.core.triggers.walltime import checked_zone
 
 HEAD = "# Schedules, as `onebeat apply` reads them: docs/reference/manifest.md\n"
@@ -57,7 +60,9 @@ def _entry(name: str, definition: Definition, zone: str | None) -> str:
             said = {key: each for key, each in (about | when | what).items() if (key, each) != ("zone", zone)}
             try:
                 text = table(("schedules", name), {key: said[key] for key in KEYS if key in said})
-                if read_schedule(name, tomllib.loads(text)["schedules"][name], zone) == definition:
+                read = read_schedule(name, tomllib.loads(text)["schedules"][name], zone)
+                # What hangs on the name of a schedule need not be written beside it.
+                if definition in (read, replace(read, trigger=named(read.trigger, name))):
                     return text
             except (ValueError, OnebeatError):  # it cannot be said so
                 continue

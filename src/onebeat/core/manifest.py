@@ -435,12 +435,14 @@ def _instant(value: Json, zone: str | None) -> datetime:
 
 
 def _instants(value: Json) -> Json:
-    """Return the fields of a trigger with instants as their texts, which is how JSON has them."""
+    """Return the fields of a trigger with dates and times as their texts, which is how JSON has them."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return instant_text(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
     if isinstance(value, dict):
         return {key: _instants(each) for key, each in value.items()}
-    return [_instants(each) for each in value] if isinstance(value, list) else _plain(value)
+    return [_instants(each) for each in value] if isinstance(value, list) else value
 
 
 def _plain(value: Json) -> Json:
