@@ -345,7 +345,7 @@ def _acted(
     if choice.wide and chosen.rows:
         _show_choice(session, chosen)
         sure(f"{verb.capitalize()} {plural(len(chosen), 'schedule')}?", choice.yes)
-    with progress(session, past, len(chosen)) as done:
+    with progress(session, past, len(chosen) or None) as done:
         acted = many(chosen, reason=reason, progress=done)
     if not session.as_json:
         for each in acted.written:
