@@ -100,6 +100,7 @@ def test_the_end_of_a_calendar_is_found_through_combinations() -> None:
 
     assert calendar_ends(NINE & workdays("CN")) == china
     assert calendar_ends((NINE - holidays("CN")).between(at("2026-01-01")) | interval(hours=1)) == china
+    assert calendar_ends((NINE & workdays("CN")) - holidays("DE")) == china
     assert calendar_ends(NINE - holidays("DE")) is None
     assert calendar_ends(NINE & workdays(less=["2026-12-24"])) is None
 

@@ -14,7 +14,7 @@ from tests.core.triggers.reading import MICROSECOND, at, backward, forward
 
 from onebeat.core.errors import InvalidInput, InvalidTrigger
 from onebeat.core.model import TriggerSpec
-from onebeat.core.triggers import build, cron, interval, once, zone_names
+from onebeat.core.triggers import build, cron, dates, interval, once, window, workdays, zone_names
 from onebeat.core.triggers.instants import EARLIEST, LATEST
 from onebeat.core.triggers.walltime import offsets
 
@@ -76,10 +76,21 @@ INTERVALS = st.builds(
 )
 # What leaves room: that nothing at all is left is tested where it is meant, for it takes long to find out.
 BROAD = st.sampled_from(
-    [cron("* * * * MON-FRI"), cron("*/2 * * * *", zone="Asia/Kathmandu"), cron("* */2 * * *")]
+    [
+        cron("* * * * MON-FRI"),
+        cron("*/2 * * * *", zone="Asia/Kathmandu"),
+        cron("* */2 * * *"),
+        window("05:00", "04:00", zone="Europe/London"),
+        workdays("CN", zone="Asia/Shanghai"),
+    ]
 )
 NARROW = st.builds(once, INSTANTS) | st.sampled_from(
-    [cron("* 3 * * *"), cron("*/2 * * * SUN", zone="Asia/Tokyo")]
+    [
+        cron("* 3 * * *"),
+        cron("*/2 * * * SUN", zone="Asia/Tokyo"),
+        window("23:00", "01:00", days="SAT"),
+        dates("2011-12-30", "2026-03-29", zone="Pacific/Apia"),
+    ]
 )
 LEAVES = crons() | crons() | INTERVALS | st.builds(once, INSTANTS)
 SPECS = st.recursive(

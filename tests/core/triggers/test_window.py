@@ -15,6 +15,7 @@ from tests.core.triggers.test_properties import ZONES, near_a_change
 from onebeat.core.errors import InvalidTrigger
 from onebeat.core.model import TriggerSpec
 from onebeat.core.triggers import anchored, build, cron, interval, window, with_zone, words
+from onebeat.core.triggers.spans import SpanTrigger
 
 NEW_YORK = "America/New_York"
 OFFICE = window("09:00", "17:00", days="MON-FRI")
@@ -126,6 +127,24 @@ def test_after_before_and_count_agree(spec: TriggerSpec, start: datetime, length
         assert previous <= start
     middle = start + length / 3
     assert trigger.count(start, end) == trigger.count(start, middle) + trigger.count(middle, end)
+
+
+@pytest.mark.slow
+@given(windows(), MOMENTS, st.booleans())
+def test_a_run_is_held_without_a_break_and_ends_with_the_day_or_the_window(
+    spec: TriggerSpec, start: datetime, later: bool
+) -> None:
+    trigger = build(spec)
+    assert isinstance(trigger, SpanTrigger)
+    held = trigger.after(start) if later else trigger.before(start)
+    assert held is not None
+
+    end = trigger.run(held, later)
+    first, last = sorted((held, end))
+    assert trigger.count(first - MICROSECOND, last) == (last - first) // MICROSECOND + 1
+    beyond = end + MICROSECOND if later else end - MICROSECOND
+    edge = beyond if later else end
+    assert edge == edge.replace(hour=0, minute=0, second=0) or not trigger.count(beyond - MICROSECOND, beyond)
 
 
 @pytest.mark.slow

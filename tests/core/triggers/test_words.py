@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.core.triggers.reading import at
+from tests.core.triggers.test_properties import crons
 
 from onebeat.core.errors import InvalidInput
 from onebeat.core.model import TriggerSpec
@@ -117,6 +120,17 @@ def test_a_kind_from_outside_says_itself_and_without_words_is_shown_as_json(
 )
 def test_what_nobody_understands_is_shown_and_never_an_error(spec: TriggerSpec) -> None:
     assert words(spec).startswith(f"{spec.kind} {{")
+
+
+@pytest.mark.slow
+@given(crons(), st.sampled_from(["en", "zh"]))
+def test_every_cron_expression_has_words_in_both_languages(spec: TriggerSpec, lang: str) -> None:
+    said = words(spec, lang)
+
+    assert "{" not in said
+    assert "  " not in said
+    assert said.isascii() == (lang == "en")
+    assert not said.startswith((",", " ")), said
 
 
 def test_another_language_is_refused_and_the_nearest_named() -> None:

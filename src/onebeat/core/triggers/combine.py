@@ -31,6 +31,7 @@ from onebeat.core.triggers.instants import (
 from onebeat.core.triggers.interval import IntervalTrigger
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Fields, build, kind, nested_spec, read_fields
+from onebeat.core.triggers.spans import SpanTrigger
 from onebeat.core.triggers.words import part_words
 
 ROUNDS = 64
@@ -321,7 +322,7 @@ def _holds(trigger: Trigger, instant: datetime) -> bool:
 
 def _run(trigger: Trigger, instant: datetime, later: bool) -> datetime:
     """Return where the unbroken run of microseconds that a trigger holds from ``instant`` on ends."""
-    if isinstance(trigger, Combination):
+    if isinstance(trigger, Combination | SpanTrigger):
         return trigger.run(instant, later)
     room = LATEST - instant if later else instant - EARLIEST
     if room < 2 * MICROSECOND:

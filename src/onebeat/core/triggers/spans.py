@@ -200,6 +200,18 @@ class SpanTrigger:
         """Return the whole seconds of a UTC day as a bit set."""
         return self.clock.bits(self.rule, day)
 
+    def run(self, instant: datetime, later: bool) -> datetime:
+        """Return the last instant that is held without a break from one on, within its UTC day."""
+        day, second = divmod(microsecond_of(instant) // SECOND, DAY)
+        bits = self.bits(day)
+        if later:
+            free = ~bits >> second
+            end = at_second(day * DAY + second + (free & -free).bit_length() - 1)
+            return LATEST if end is None else end - MICROSECOND
+        upto = (2 << second) - 1
+        begin = at_second(day * DAY + (bits & upto ^ upto).bit_length())
+        return EARLIEST if begin is None else begin
+
 
 def span_trigger(rule: Stretch, zone: str | None) -> SpanTrigger:
     """Return the evaluator of stretches in a zone; an absent one is UTC."""
