@@ -1,7 +1,6 @@
 """Crontabs as people write them, each with the plan that is expected of it; and texts that nobody wrote.
 
-`crontabs/NAME.crontab` goes in, `crontabs/NAME.plan` has to come out. `python -m
-tests.surfaces.test_crontabs` writes the
+`crontabs/NAME.crontab` goes in, `crontabs/NAME.plan` has to come out. This file, run as a module, writes the
 plans anew; every change of one is read by a person before it is committed.
 """
 

@@ -1,8 +1,7 @@
 """Read a crontab: what becomes of each line. Nothing is written, and no line hinders another.
 
 Every line that is not blank and no comment is an entry, a setting or a problem. What cron does that is not
-done here is a
-note. docs/howto/import-a-crontab.md tells the rules. Pure: the content of a file comes in as bytes.
+done here is a note. docs/howto/import-a-crontab.md tells the rules. Pure: a file's content comes in as bytes.
 """
 
 import re
@@ -55,8 +54,8 @@ def read_crontab(content: bytes, zone: str, *, place: str = "-", system: bool | 
     """
     if len(content) > BYTES_MAX:
         raise LimitExceeded(
-            f"{place} has {len(content):,} bytes, and at most {BYTES_MAX:,} of a crontab are read; import "
-            "it in parts"
+            f"{place} has {len(content):,} bytes, and at most {BYTES_MAX:,} of a crontab are read; import it "
+            "in parts"
         )
     notes, problems = Notes(), list[Problem]()
     lines = _lines(content, notes, problems)
@@ -119,7 +118,7 @@ class _Reader:
             try:
                 self._take(number, text)
             except OnebeatError as error:
-                broken = not text.lower().startswith("@reboot")
+                broken = not text.lower().lstrip("-").startswith("@reboot")
                 self._problems.append(Problem(line=number, text=_cut(text), why=str(error), broken=broken))
             self._comment = []
 
@@ -176,9 +175,8 @@ class _Reader:
         user, *command = BLANKS.split(rest, maxsplit=1)
         if not _USER.fullmatch(user):
             raise InvalidInput(
-                f"has {shown(user, 40)} where a system crontab names the user; write e.g. root before it, "
-                "or say "
-                "--user if this is the crontab of a user"
+                f"has {shown(user, 40)} where a system crontab names the user; write e.g. root before it, or "
+                "say --user if this is the crontab of a user"
             )
         if not command or not command[0].strip(" \t"):
             raise InvalidInput(
@@ -225,15 +223,14 @@ def _refuse_odd(command: str) -> None:
     """Raise InvalidInput for what no shell was meant to read."""
     if re.match(r"-[a-z]+[ \t]", command):
         raise InvalidInput(
-            f"has {command.split(maxsplit=1)[0]!r} before its command, a flag that a few crons know; take "
-            "it out"
+            f"has {command.split(maxsplit=1)[0]!r} before its command, a flag that a few crons know; take it "
+            "out"
         )
     bare = command.rstrip(" \t")
     if (len(bare) - len(bare.rstrip("\\"))) % 2:
         raise InvalidInput(
             "ends in a backslash, and cron joins no lines: the next one would be read for itself; write all "
-            "of it "
-            "on one line"
+            "of it on one line"
         )
 
 
@@ -287,8 +284,7 @@ def _form(texts: Sequence[str], place: str, system: bool | None) -> _Form:
     other = next(word for word in words if word not in _USERS)
     unsure = (
         f"{', '.join(users)} before a command looks like a user column, and {shown(other, 40)} in the same "
-        "place does "
-        "not; say --system or --user"
+        "place does not; say --system or --user"
     )
     return _Form(False, f"{_OF_A_USER}, it seems", unsure)
 

@@ -1,8 +1,7 @@
 """When a line of a crontab comes: crontab(5)'s own rules, stricter than our cron expressions.
 
-Ours know ranges that wrap round, L, W, # and seconds. A crontab line with one of those did nothing under
-cron, or
-something else, so it is refused here, with what to write. Pure.
+Ours know ranges that wrap round, L, W, #, H and seconds. A crontab line with one of those did nothing under
+cron, or something else, so it is refused here, with what to write. Pure.
 """
 
 import re
@@ -45,8 +44,6 @@ _FIELDS = (
     _Field("month", 1, 12, _MONTHS),
     _Field("day of week", 0, 7, _WEEKDAYS),
 )
-
-
 _ADVICE = (
     ("the last day of a month is 'L'", "write 1 to 31"),
     ("or use interval() for a longer period", "or onebeat schedule add --every for a longer period"),
@@ -120,8 +117,7 @@ def _timed(words: list[str]) -> int:
 
 def hides_a_schedule(value: str) -> bool:
     """Return whether the value of a setting has a time and a command behind its first word."""
-    words = BLANKS.split(value)[1 : FIELDS + 2]
-    return len(words) > FIELDS and _timed(words) >= FIELDS
+    return _timed(BLANKS.split(value)[1 : FIELDS + 2]) == FIELDS
 
 
 def _begins_a_command(word: str) -> bool:
@@ -231,8 +227,8 @@ def _macro(text: str) -> Timed:
     name, command = word.lower(), rest[0] if rest else ""
     if name == "@reboot":
         raise InvalidTrigger(
-            "@reboot is not portable: it names no instant, and no schedule belongs to one machine; have what "
-            "starts the machine start it, e.g. a systemd unit with WantedBy=multi-user.target"
+            "@reboot is not portable: it names no instant, and no schedule belongs to one machine; have "
+            "what starts the machine start it, e.g. a systemd unit with WantedBy=multi-user.target"
         )
     if name == "@every":
         raise InvalidTrigger(f"cron has no @every; {_instead_of_every(command)}")

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 
 PERCENT = (
     "cron ends the command at the first % and hands it the rest as input, and so it is here; where a "
-    "percent sign was "
-    "meant, as in a date, write \\%"
+    "percent sign was meant, as in a date, write \\%"
 )
 _HINTS = (
     (
         re.compile(r"(^|[\s;&|(/])(flock|setlock|lckdo|run-one)\s"),
         "a lock file holds on one machine only, and runs may be on several; onebeat schedule edit NAME "
-        "--overlap skip "
-        "holds on all of them",
+        "--overlap skip holds on all of them",
     ),
     (
         re.compile(r"(^|[;&(]\s*)(/bin/)?sleep\s|\bRANDOM\b|\brand\(|\bjot\s+-r\b"),
@@ -53,28 +51,24 @@ SWITCHED_OFF = (
 )
 OVERLAPS = (
     "as with cron, a command is started again while it still runs (overlap=allow); onebeat schedule edit "
-    "NAME "
-    "--overlap skip lets it end first"
+    "NAME --overlap skip lets it end first"
 )
 NOTHING_MADE_UP = (
     "as with cron, nothing is made up for: what is more than a minute late is skipped (catch_up=skip, "
-    "grace=1m), a run "
-    "that finds no node for 10 minutes expires, and one whose node is lost is not begun again (on_lost=fail)"
+    "grace=1m), a run that finds no node for 10 minutes expires, and one whose node is lost is not begun "
+    "again (on_lost=fail)"
 )
 NO_HOME = (
     "no HOME is set: cron begins in the home of the user, and here a command begins where its node does; "
-    "put a line "
-    "HOME=/… at the top"
+    "put a line HOME=/… at the top"
 )
 ONE_NODE = (
     "cron runs these on every machine that has the file, and here each occurrence runs on one node; leave "
-    "what looks "
-    "after a machine itself, such as its logs and packages, to that machine's cron"
+    "what looks after a machine itself, such as its logs and packages, to that machine's cron"
 )
 RUNS_AS = (
     "cron runs these as {0}, and here they run as the user of the node; onebeat schedule edit NAME --queue "
-    "{1} keeps "
-    "them to nodes that serve that queue, started as {0}"
+    "{1} keeps them to nodes that serve that queue, started as {0}"
 )
 NO_LOG_PREFIX = "the '-' before the time keeps cron from logging; here every run is on record"
 CARRIAGE_RETURNS = (

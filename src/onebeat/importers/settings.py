@@ -1,8 +1,7 @@
 """The variables that a crontab sets: what they mean to cron, and what they become for the lines below.
 
 As crontab(5) on Debian reads them: blanks around the name and the = do not count, one pair of quotes keeps
-blanks, and
-nothing is expanded. Pure.
+blanks, and nothing is expanded. Pure.
 """
 
 import re
@@ -26,7 +25,9 @@ _ASSIGNMENT = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OF_MAIL = {"MAILTO", "MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING"}
 _OF_CRON = _OF_MAIL | {"CRON_TZ", "RANDOM_DELAY"}
-_SECRET = re.compile(r"(PASS|PASSWD|PASSWORD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|_PWD$|(^|_)PASS$", re.IGNORECASE
+)
 _EXPANDED = re.compile(r"\$\w|\$\{|\$\(|`|^~/|:~/")
 _DECISIVE = ("CRON_TZ", "SHELL", "HOME", "RANDOM_DELAY")
 """Settings without which a line below would come at another time, or do something else."""
@@ -52,8 +53,7 @@ NOBODY_TOLD = (
 )
 TELL = (
     "cron mails what these commands print to {0}; here the output stays with each run, and a failure is an "
-    "event: "
-    'have it told with @beat.on("run.failed", "run.timed_out", "run.expired", tag="{1}")'
+    'event: have it told with @beat.on("run.failed", "run.timed_out", "run.expired", tag="{1}")'
 )
 SPREAD = (
     "RANDOM_DELAY becomes spread={0}: each schedule has its own delay, which does not change from day to day"
