@@ -14,7 +14,7 @@ import pytest
 from tests.newcomer.serving import ran, serving, wait_for
 from tests.surfaces.stage import Town
 
-from onebeat import call
+from onebeat import call, shell
 from onebeat.cli.main import run
 from onebeat.cli.session import Session
 from onebeat.core.definition import define
@@ -78,6 +78,7 @@ def test_what_is_applied_is_what_cron_did(onebeat: VirtualOnebeat, imported: Cal
     assert wanted.target.kwargs == {"env": {"PATH": "/usr/bin:/bin"}}
     assert (wanted.policy.catch_up, wanted.policy.overlap) == (CatchUp.SKIP, Overlap.ALLOW)
     assert (wanted.policy.grace, wanted.policy.on_lost) == (timedelta(minutes=1), OnLost.FAIL)
+    assert wanted.policy.start_within == timedelta(minutes=10)
     assert (wanted.title, wanted.tags) == ("Every night", ("crontab", "mailto:ops@example.com"))
     assert (row.owner, row.revision) == ("crontab", 0)
 
@@ -212,6 +213,42 @@ def test_lines_of_one_program_keep_their_schedules_wherever_they_stand(
         2: ("sync-a", "create"),
         3: ("sync", "keep"),
     }
+
+
+def test_edited_lines_of_one_program_are_told_apart_by_their_time(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any]
+) -> None:
+    imported("0 3 * * * sync -a\n0 4 * * * sync -b\n", "--apply")
+
+    plan = imported("0 5 * * * sync -c\n0 4 * * * sync -x\n0 3 * * * sync -a\n")
+
+    assert [line["schedule"] for line in plan["lines"]] == ["sync-3", "sync-2", "sync"]
+
+
+def test_a_line_whose_time_and_arguments_were_edited_is_known_by_its_program(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any]
+) -> None:
+    imported("0 3 * * * sync -a\n", "--apply")
+
+    assert did(imported("0 4 * * * sync -b\n")) == {"sync": "change"}
+
+
+def test_a_line_is_the_schedule_that_is_there_before_the_one_that_was(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any]
+) -> None:
+    imported("0 3 * * * tidy\n0 4 * * * tidy\n", "--apply")
+    imported("0 4 * * * tidy\n", "--apply", "--prune")
+
+    assert did(imported("0 3 * * * tidy\n")) == {"tidy-2": "change"}
+
+
+def test_a_line_is_its_schedule_whatever_a_person_made_of_that(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any]
+) -> None:
+    imported("0 3 * * * tidy\n", "--apply")
+    onebeat.schedules.edit("tidy", trigger="0 5 * * *", target=shell(["/srv/tidy-by-hand"]))
+
+    assert did(imported("0 3 * * * tidy\n", "--apply")) == {"tidy": "keep"}
 
 
 def test_a_line_that_is_gone_stays_until_it_is_pruned(
