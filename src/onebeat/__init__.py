@@ -25,6 +25,8 @@ from onebeat.core.triggers import (
     interval,
     on_request,
     once,
+    rrule,
+    to_rrule,
     window,
     workdays,
 )
@@ -66,8 +68,10 @@ __all__ = [
     "on_request",
     "once",
     "process",
+    "rrule",
     "seconds",
     "shell",
+    "to_rrule",
     "window",
     "workdays",
 ]

@@ -204,6 +204,8 @@ def test_a_word_that_is_no_command_is_told_with_the_nearest(terminal: Terminal) 
         (("schedule", "add", "a", "--call", CLOSE), 2, "--cron"),
         (("schedule", "add", "a", "--cron", "0 9 * * *"), 2, "--call"),
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--every", "5m", "--call", CLOSE), 2, "only one"),
+        (("schedule", "add", "a", "--rrule", "FREQ=DALY", "--call", CLOSE), 2, "did you mean 'DAILY'"),
+        (("schedule", "add", "a", "--rrule", "FREQ=DAILY", "--days", "all", "--call", CLOSE), 2, "--days"),
         (("schedule", "add", "a", "--every", "5m", "--gap", "skip", "--call", CLOSE), 2, "--gap"),
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--anchor", "now", "--call", CLOSE), 2, "--anchor"),
         (("schedule", "add", "a", "--cron", "0 9 * * *", "--call", CLOSE, "--args", "{}"), 2, "a list"),
@@ -318,6 +320,26 @@ def test_a_command_is_scheduled_and_becomes_a_request(terminal: Terminal) -> Non
         "ok": [204, "3xx"],
         "retry_statuses": [503],
     }
+
+
+def test_a_recurrence_rule_is_a_when_too(terminal: Terminal) -> None:
+    rule = "DTSTART;TZID=Asia/Shanghai:20261120T090000\nRRULE:FREQ=WEEKLY;BYDAY=MO"
+    added = terminal.read("schedule", "add", "weekly", "--rrule", rule, "--call", CLOSE)
+    assert added["schedule"]["next_at"] == "2026-11-23T01:00:00Z"
+
+    edited = terminal.read(
+        "schedule",
+        "edit",
+        "weekly",
+        "--rrule",
+        "FREQ=DAILY;BYHOUR=2",
+        "--gap",
+        "skip",
+        "--zone",
+        "Europe/Paris",
+    )
+    fields = edited["schedule"]["definition"]["trigger"]["fields"]
+    assert (fields["zone"], fields["gap"]) == ("Europe/Paris", "skip")
 
 
 def test_a_schedule_is_added_shown_edited_and_deleted(terminal: Terminal) -> None:

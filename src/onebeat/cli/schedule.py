@@ -196,13 +196,14 @@ def edit(
 
 
 def _zone_taken(session: Session, trigger: TriggerSpec | None, written: Sequence[Written]) -> None:
-    """Say that a cron text was read in UTC where nobody named a zone, on the command line or in an app."""
-    if trigger is None or trigger.kind != "cron" or trigger.fields.get("zone") is not None:
+    """Say that a wall time was read in UTC where nobody named a zone, on the command line or in an app."""
+    what = {"cron": "cron text", "rrule": "recurrence rule"}.get("" if trigger is None else trigger.kind)
+    if trigger is None or what is None or trigger.fields.get("zone") is not None:
         return
     for each in written:
         if each.changed and session.option("app") is None:
             name, zone = each.schedule.name, session.beat.zone
-            warn([f"{name}: its cron text is read in {zone}, for no zone was named; --zone does"])
+            warn([f"{name}: its {what} is read in {zone}, for no zone was named; --zone does"])
             return
 
 

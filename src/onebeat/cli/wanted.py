@@ -55,12 +55,19 @@ def when(command: Command) -> Command:
             click.option(
                 "--in", "once_in", type=DurationType(), metavar="SPAN", help="Once, so long from now."
             ),
+            click.option(
+                "--rrule", metavar="TEXT", help="A recurrence rule, e.g. 'FREQ=MONTHLY;BYDAY=-1FR'."
+            ),
             click.option("--trigger", metavar="JSON", help="Any trigger, as its JSON."),
-            click.option("--gap", type=click.Choice(["shift", "skip"]), help="With --cron: in a spring gap."),
+            click.option(
+                "--gap",
+                type=click.Choice(["shift", "skip"]),
+                help="With --cron or --rrule: in a spring gap.",
+            ),
             click.option(
                 "--fold",
                 type=click.Choice(["first", "second", "both"]),
-                help="With --cron: in an autumn fold.",
+                help="With --cron or --rrule: in an autumn fold.",
             ),
             click.option("--days", type=click.Choice(["any", "all"]), help="With --cron: of the day fields."),
         )
@@ -151,16 +158,18 @@ UNSET = Unset()
 
 def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
     """Take the words of ``when`` out of what was said; return the trigger, None where none was."""
-    from onebeat.core.triggers import cron, interval, once
+    from onebeat.core.triggers import cron, interval, once, rrule, with_zone
 
-    names = ("cron", "every", "once_at", "once_in", "trigger")
+    names = ("cron", "every", "once_at", "once_in", "rrule", "trigger")
     words = {name: value for name in names if (value := said.pop(name)) is not None}
     shape = {name: value for name in ("gap", "fold", "days") if (value := said.pop(name)) is not None}
     anchor = said.pop("anchor")
     if len(words) > 1:
-        raise InvalidInput("only one of --cron, --every, --at, --in and --trigger can say when")
-    if shape and "cron" not in words:
+        raise InvalidInput("only one of --cron, --every, --at, --in, --rrule and --trigger can say when")
+    if shape and not words.keys() & {"cron", "rrule"}:
         raise InvalidInput(f"--{', --'.join(shape)} go with --cron")
+    if "days" in shape and "rrule" in words:
+        raise InvalidInput("--days goes with --cron; a recurrence rule always asks for all of its parts")
     if anchor is not None and "every" not in words:
         raise InvalidInput("--anchor goes with --every")
     match next(iter(words.items()), None):
@@ -174,6 +183,9 @@ def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
             return once(session.instant(text))
         case ("once_in", delay):
             return once(in_=delay)
+        case ("rrule", text):
+            spec, name = rrule(text, **shape), session.option("zone")
+            return spec if name is None else with_zone(spec, name)
         case (_, text):
             return from_data(read_json(text, "--trigger", dict), TriggerSpec)
 

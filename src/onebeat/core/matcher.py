@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from onebeat.core.errors import InvalidTrigger, shown
 from onebeat.core.matchdays import DENSE, lies_in, zone_of
+from onebeat.core.matchrules import Rule as Recurring
 from onebeat.core.model import Json, TriggerSpec
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -60,6 +61,8 @@ def _within(kind: str, fields: dict[str, Json], after: datetime, until: datetime
         case "calendar_interval" if "start" in fields:
             steps = _steps(json.dumps(fields, sort_keys=True), until.year)
             return _on_the_wall(steps, fields, "shift", "first", after, until)
+        case "rrule" if "start" in fields:
+            return _recurring(fields, after, until)
         case "interval" if "anchor_at" in fields:
             return _interval(fields, after, until)
         case "once" if "at" in fields:
@@ -206,6 +209,40 @@ def _steps(text: str, year: int) -> _Listed:
             this, month = (this, month + 1) if month < 12 else (this + 1, 1)
         later += step
     return _Listed(found)
+
+
+def _recurring(fields: dict[str, Json], after: datetime, until: datetime) -> set[datetime]:
+    """Return what a recurrence rule, the times added to it and those taken away come to."""
+    zone = zone_of(fields.get("zone") or "UTC")
+
+    def local(text: str) -> datetime:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo is None else at.astimezone(zone).replace(tzinfo=None)
+
+    text = fields["rule"].strip().upper().removesuffix(";")
+    rule = Recurring(text, local(fields["start"]))
+    real_time = text.partition("LY")[0].endswith(("HOUR", "MINUTE", "SECOND"))
+    policy = ("skip", "both") if real_time else ("shift", "first")
+    added, taken = ({local(each) for each in fields.get(name, ())} for name in ("rdates", "exdates"))
+    found = _on_the_wall(_Corrected(rule, added, taken), fields, *policy, after, until)
+    end = next((part[6:] for part in text.split(";") if part.startswith("UNTIL=")), "")
+    return {at for at in found if at <= datetime.fromisoformat(end)} if end.endswith("Z") else found
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """What is wanted, with single times added and taken away."""
+
+    wanted: _Wanted
+    added: set[datetime]
+    taken: set[datetime]
+
+    def fits(self, local: datetime) -> bool:
+        return local not in self.taken and (local in self.added or self.wanted.fits(local))
+
+    def in_hour(self, local: datetime) -> Iterator[datetime]:
+        found = {at for at in self.added if local <= at < local + _HOUR} | set(self.wanted.in_hour(local))
+        yield from found - self.taken
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from onebeat.core.triggers.interval import interval, once
 from onebeat.core.triggers.on_request import on_request
 from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, named, with_zone
+from onebeat.core.triggers.rrule import rrule
+from onebeat.core.triggers.rruleexport import to_rrule
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
 from onebeat.core.triggers.window import window
 from onebeat.core.triggers.words import LANGUAGES, checked_language, words
@@ -33,6 +35,8 @@ __all__ = [
     "named",
     "on_request",
     "once",
+    "rrule",
+    "to_rrule",
     "tz_version",
     "window",
     "with_zone",
