@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from onebeat.engine.executors.sessions import exit_status, kill_session, signal_
 
 GRACE = timedelta(seconds=5)
 LINGER = timedelta(seconds=2)
+CLOSE_S = 2.0
 READ_BYTES = 64 * 1024
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """The node's own variables that a command gets. Others may hold a secret: the ledger's URL, for one."""
@@ -78,7 +80,10 @@ class ShellExecutor(Bodies):
 
     def close(self) -> None:
         super().close()
-        self._loop.call(self._leave)
+        if self._commands:
+            left = threading.Event()
+            self._loop.call(self._leave, left)
+            left.wait(CLOSE_S)  # the process may end right after this, and with it the loop's thread
         self._loop.close()
 
     # --- on the loop ---
@@ -113,10 +118,11 @@ class ShellExecutor(Bodies):
         for command in self._commands.values():
             command.looked()
 
-    def _leave(self) -> None:
+    def _leave(self, left: threading.Event) -> None:
         for command in self._commands.values():
             if command.stopped:  # its grace ends with this node
                 command.kill()
+        left.set()
 
     # --- what is run ---
 
