@@ -21,13 +21,14 @@ from onebeat.engine.service import Service
 from onebeat.store import migrations
 
 APP = """
-import os, sys
+import logging, os, sys
 from onebeat import Event, Onebeat, CurrentRun, interval, seconds
 
 beat = Onebeat()
 
 @beat.scheduled(interval(seconds=1), overlap="allow")
 def tick(run: CurrentRun) -> None:
+    logging.getLogger("shop").info("counted by a library")
     print("ticked", run.id, flush=True)
 
 @beat.scheduled(interval(seconds=1), name="long")
@@ -115,6 +116,10 @@ def test_a_node_that_is_told_to_stop_ends_in_order_with_0(
     assert ask(folder, "node", "list")["nodes"] == []
     runs = ask(folder, "run", "list", "--schedule", "tick")["runs"]
     assert "succeeded" in {run["state"] for run in runs}
+    (line,) = (line for line in node.said if f"[{runs[-1]['id']}] counted by a library" in line)
+    assert " INFO shop " in line
+    (kept,) = ask(folder, "run", "logs", runs[-1]["id"])["lines"]
+    assert (kept["level"], kept["text"]) == ("info", "counted by a library")
     assert not [run for run in ask(folder, "run", "list")["runs"] if run["state"] == "running"]
     assert ask(folder, "audit")["right"] is True
 

@@ -145,7 +145,7 @@ def serve(
 
     Example: onebeat serve --app shop.beat:beat --threads 20
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _log_to_stderr_and_runs(log_level)
     session.set(modules=",".join((*session.modules, *flat(modules))))
     beat = session.beat
     beat.allow(*session.modules, shell=shell, http=flat(http_allow))
@@ -164,6 +164,19 @@ def serve(
     )
     if not orderly:
         raise click.exceptions.Exit(LEFT_BEHIND)
+
+
+def _log_to_stderr_and_runs(level: str) -> None:
+    """Have what bodies log kept with their runs, and marked with them where a line goes to stderr."""
+    from onebeat.engine.current import RunLogFilter, RunLogHandler
+
+    stderr = logging.StreamHandler()
+    stderr.addFilter(RunLogFilter())
+    form = "%(asctime)s %(levelname)s %(name)s %(onebeat_run)s%(message)s"
+    logging.basicConfig(level=level.upper(), format=form, handlers=[stderr])
+    root = logging.getLogger()
+    if not any(isinstance(handler, RunLogHandler) for handler in root.handlers):  # a program may have its own
+        root.addHandler(RunLogHandler())
 
 
 def _ready(session: Session, service: "Service", lease: timedelta) -> None:

@@ -251,3 +251,18 @@ class RunLogHandler(logging.Handler):
             run.keep(record.levelname.lower(), self.format(record))
         except Exception:  # noqa: BLE001 - the contract of logging: a handler never fails its caller
             self.handleError(record)
+
+
+class RunLogFilter(logging.Filter):
+    """Lets every record pass, and has it carry the run whose body says it: add it to a handler.
+
+    ``onebeat_run_id`` is the run's id, empty outside of a body: what is collected elsewhere is found again by
+    it. ``onebeat_run`` is the same for the beginning of a line.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mark one record."""
+        run = running.get()
+        record.onebeat_run_id = "" if run is None else run.id
+        record.onebeat_run = "" if run is None else f"[{run.id}] "
+        return True
