@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 from tests.surfaces.stage import close
 
 from onebeat import InvalidTrigger, cron, dates, holidays, interval, window, workdays
+from onebeat.core import publicdays
+from onebeat.core.errors import MissingExtra
 from onebeat.core.reconcile import Verb
 from onebeat.core.triggers import cron as spec_of
 from onebeat.testing.virtual import VirtualOnebeat
@@ -74,6 +77,27 @@ def test_what_fired_under_slots_windows_and_calendars_is_proven(beat: VirtualOne
     assert fired["bavaria"] == 13  # 3 October
     assert fired["night"] == 14 * 6
     assert fired["dates"] == 4
+
+
+def test_an_audit_without_the_library_checks_what_it_can_and_says_so(
+    beat: VirtualOnebeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat.schedules.put("lisbon", cron("0 9 * * *") - holidays("PT"), close)
+    beat.schedules.put("daily", "0 9 * * *", close)
+    beat.run_until(BEGIN + 3 * DAY)
+
+    def absent() -> ModuleType:
+        raise MissingExtra("pip install 'onebeat[calendars]'")
+
+    publicdays.public_days.cache_clear()
+    monkeypatch.setattr(publicdays, "_library", absent)
+    report = beat.audit()
+
+    assert report.right
+    assert {each.schedule: each.proof for each in report.schedules} == {"daily": "rows", "lisbon": "tiles"}
+    assert (
+        "onebeat[calendars]" in next(each for each in report.schedules if each.schedule == "lisbon").notes[0]
+    )
 
 
 def test_a_calendar_alone_is_refused_when_it_is_put(beat: VirtualOnebeat) -> None:

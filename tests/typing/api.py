@@ -24,7 +24,9 @@ from onebeat import (
     call,
     cron,
     current,
+    dates,
     days,
+    holidays,
     hours,
     http,
     interval,
@@ -32,6 +34,8 @@ from onebeat import (
     once,
     seconds,
     shell,
+    window,
+    workdays,
 )
 from onebeat.app.schedules import Shown
 
@@ -103,6 +107,12 @@ assert_type(beat.audit(since=datetime.now(UTC) - days(1)).right, bool)
 assert_type(beat.why("digest", datetime.now(UTC)).text, str)
 assert_type(beat.serve(), bool)
 assert_type(current(), CurrentRun | None)
+assert_type(beat.words("digest", "zh"), str)
+assert_type(
+    cron("H 9 * * *", slot="digest") & workdays("CN", less=["2026-12-24", date(2026, 12, 25)]), TriggerSpec
+)
+assert_type(cron("0 9 * * *").outside(holidays("DE", subdivision="BY") | dates("2026-12-24")), TriggerSpec)
+assert_type(interval(minutes=5).within(window("09:00", "17:00", days="MON-FRI")), TriggerSpec)
 assert_type(calendar_interval(months=1, at="09:00", start=date(2026, 1, 31)), TriggerSpec)
 assert_type(cron("0 9 * * *") & interval(hours=1) - once(datetime.now(UTC)), TriggerSpec)
 assert_type(call(send_daily_report), Target)

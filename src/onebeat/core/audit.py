@@ -20,7 +20,7 @@ from math import ceil
 import msgspec
 
 from onebeat.core.decide import offset_of
-from onebeat.core.errors import InvalidTrigger
+from onebeat.core.errors import InvalidTrigger, MissingExtra
 from onebeat.core.matcher import matches
 from onebeat.core.messages import Change, Summary, Tile
 from onebeat.core.model import MICROSECOND, Noun, Run, Schedule, instant_text
@@ -120,7 +120,7 @@ def audit(evidence: Evidence, since: datetime, until: datetime, now: datetime) -
         if since < provable and summed:
             _sum_up(report, timeline, evidence, summed, provable)
         _owed(report, timeline, evidence, since, until, now)
-    except InvalidTrigger as error:
+    except (InvalidTrigger, MissingExtra) as error:
         report = _Report(evidence.schedule.name)
         report.notes.append(f"counts are unchecked: {error}")
         _sweep(report, None, evidence, tiles, max(since, provable), until)
@@ -382,7 +382,7 @@ def _mark(report: _Report, timeline: _Timeline, evidence: Evidence) -> None:
         return
     try:
         again, _ = _Walk(timeline.walk(mark, settled)).count(settled)
-    except InvalidTrigger:
+    except (InvalidTrigger, MissingExtra):
         again = 0
     what = (
         f"its row says settled until {instant_text(mark)}, behind its last settlement at "

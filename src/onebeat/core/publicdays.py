@@ -76,7 +76,7 @@ def public_days(country: str, subdivision: str | None, year: int) -> PublicDays:
 @cache
 def weekend_of(country: str) -> frozenset[int]:
     """Return the days of the week that are free there, Monday = 0: mostly Saturday and Sunday."""
-    return frozenset(_calendar(country, None, (2026,)).weekend)
+    return frozenset(_calendar(country, None, ()).weekend)
 
 
 @cache
