@@ -19,7 +19,7 @@ from onebeat.core.exporting import written
 from onebeat.core.foreign import FOREIGN
 from onebeat.core.manifest import DURATIONS, KEYS, MAY_BE_NONE, POLICY, Manifest, read_manifest
 from onebeat.core.model import CatchUp, Definition, OnLost, Overlap, Policy, Target, TriggerSpec
-from onebeat.core.targets import call, http, shell
+from onebeat.core.targets import call, http, process, shell
 from onebeat.core.tomltext import Unsayable, line_of, table
 from onebeat.core.triggers import (
     calendar_interval,
@@ -105,7 +105,8 @@ triggers = st.just(on_request()) | st.recursive(
 )
 targets = st.one_of(
     st.builds(
-        lambda args, kwargs: call("shop.mail:digest", *args, **kwargs),
+        lambda way, args, kwargs: way("shop.mail:digest", *args, **kwargs),
+        st.sampled_from([call, process]),
         st.lists(plain, max_size=3),
         st.dictionaries(
             st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), plain, max_size=2
@@ -335,6 +336,7 @@ def test_a_when_is_said_in_one_of_these_ways(text: str, trigger: TriggerSpec) ->
     [
         ('call = "a:b"', call("a:b")),
         ('call = "a:b"\nargs = [1, [2]]\nkwargs = { c = { d = "e" } }', call("a:b", 1, [2], c={"d": "e"})),
+        ('process = "a:b"\nargs = [1]', process("a:b", 1)),
         (
             'shell = ["pg_dump"]\nenv = { A = "b" }\ncwd = "/srv"\ninput = "x"',
             shell(["pg_dump"], env={"A": "b"}, cwd="/srv", input="x"),
@@ -491,6 +493,11 @@ A = '[schedules.a]\nevery = "1h"\ncall = "a:b"\n'
         (f'{A}shell = ["x"]', 4, "schedules.a.shell: call and shell both say what runs"),
         (f'{A}gap = "skip"', 4, "schedules.a.gap: it goes with cron, which is not there"),
         (f'{A}env = {{ A = "b" }}', 4, "schedules.a.env: it goes with shell"),
+        (
+            '[schedules.a]\nevery = "1h"\nshell = ["x"]\nargs = [1]',
+            4,
+            "schedules.a.args: it goes with call or process",
+        ),
         (
             '[schedules.a]\ncall = "a:b"\ncron = "0 9 * *"',
             3,

@@ -12,6 +12,7 @@ from tests.surfaces.stage import HOUR, MINUTE, Meddled, Town, at, close
 from onebeat import Conflict, InvalidInput, NotFound, Onebeat, Refused, RunState, interval, seconds
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import FINISHED
+from onebeat.testing.faults import FailNth, hooked
 from onebeat.testing.virtual import VirtualOnebeat
 
 HOURLY = interval(hours=1, anchor=at(0))
@@ -224,6 +225,24 @@ def test_interrupted_and_begun_again_it_goes_on_where_it_was(town: Town) -> None
     assert app.runs.backfill_plan("a", at(11, 50)).present == 500
     assert app.runs.backfill("a", at(11, 50)) == 100
     assert len(set(stood_for(app))) == 600
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_wherever_it_dies_the_next_one_makes_the_rest_and_nothing_twice(
+    town: Town, number: int, after: bool
+) -> None:
+    app = town.app()
+    app.schedules.put("a", EVERY_SECOND, close)
+    dies = FailNth("request", number, after=after, error=KeyboardInterrupt())
+    doomed = town.app(store=hooked(town.store, dies))
+
+    with pytest.raises(KeyboardInterrupt):
+        doomed.runs.backfill("a", at(11, 40))
+    made = len(stood_for(app))
+    assert made == 500 * (number - 1) + (min(500, 1200 - 500 * (number - 1)) if after else 0)
+    assert app.runs.backfill("a", at(11, 40)) == 1200 - made
+    assert len(stood_for(app)) == len(set(stood_for(app))) == 1200
 
 
 def test_a_schedule_that_went_or_was_put_anew_meanwhile_ends_it(town: Town) -> None:

@@ -36,8 +36,9 @@ SAID: dict[str, Schema] = {
     "trigger": {"$ref": "#/$defs/trigger"},
     "zone": TEXT | {"description": "The zone of its wall times, an IANA name; none leaves them in UTC."},
     "call": TEXT | {"description": "The Python function to call, module:name."},
-    "args": {"type": "array", "description": "With call: its arguments."},
-    "kwargs": TABLE | {"description": "With call: its keyword arguments."},
+    "process": TEXT | {"description": "The Python function to call in another process, module:name."},
+    "args": {"type": "array", "description": "With call or process: its arguments."},
+    "kwargs": TABLE | {"description": "With call or process: its keyword arguments."},
     "shell": TEXTS | {"minItems": 1, "description": "The words of a command; no shell reads them."},
     "env": TABLE | {"additionalProperties": TEXT, "description": "With shell: variables."},
     "cwd": TEXT | {"description": "With shell: the folder to run it in."},
@@ -98,9 +99,7 @@ def schema() -> Schema:
                     {"oneOf": [{"required": [way]} for way in WHEN]},
                     {"oneOf": [{"required": [way]} for way in WHAT]},
                 ],
-                "dependentRequired": {
-                    key: [way] for ways in (WHEN, WHAT) for way, more in ways.items() for key in more
-                },
+                "dependentSchemas": {key: _goes_with(key) for key in KEYS if _ways(key)},
             },
             "duration": {
                 "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": SPAN}],
@@ -114,6 +113,14 @@ def schema() -> Schema:
             ),
         },
     }
+
+
+def _ways(key: str) -> list[str]:
+    return [way for ways in (WHEN, WHAT) for way, more in ways.items() if key in more]
+
+
+def _goes_with(key: str) -> Schema:
+    return {"anyOf": [{"required": [way]} for way in _ways(key)]}
 
 
 def _whole(description: str, properties: Schema, required: list[str]) -> Schema:

@@ -124,9 +124,10 @@ def _moment(text: Json) -> Json:
 def _whats(target: Target) -> Iterator[dict[str, Json]]:
     """Yield ways to say what runs, the shortest first."""
     match target.kind:
-        case "python":
+        case "python" | "process":
             given: dict[str, Json] = {"args": list(target.args), "kwargs": target.kwargs}
-            yield {"call": target.address} | {key: value for key, value in given.items() if value}
+            way = "call" if target.kind == "python" else "process"
+            yield {way: target.address} | {key: value for key, value in given.items() if value}
         case "shell":
             yield {"shell": [target.address, *target.args], **target.kwargs}
         case "http":

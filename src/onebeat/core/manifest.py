@@ -31,7 +31,7 @@ from onebeat.core.model import (
     checked_name,
     instant_text,
 )
-from onebeat.core.targets import call, http, shell
+from onebeat.core.targets import call, http, process, shell
 from onebeat.core.tomltext import line_of
 from onebeat.core.triggers import cron, interval, on_request, once, with_zone
 from onebeat.core.triggers import zone as zone_info
@@ -51,6 +51,7 @@ WHEN: dict[str, tuple[str, ...]] = {
 
 WHAT: dict[str, tuple[str, ...]] = {
     "call": ("args", "kwargs"),
+    "process": ("args", "kwargs"),
     "shell": ("env", "cwd", "input"),
     "http": ("method", "json", "body", "headers", "ok", "retry_statuses", "redirects"),
     "target": (),
@@ -65,7 +66,8 @@ KEYS = (
     "title",
     *(key for way, more in WHEN.items() for key in (way, *more)),
     "zone",
-    *(key for way, more in WHAT.items() for key in (way, *more)),
+    "call",
+    *dict.fromkeys(key for way, more in WHAT.items() if way != "call" for key in (way, *more)),
     *DEFAULTS,
 )
 NO_ZONE = "none"
@@ -326,9 +328,10 @@ class _Reader:
             return None
         with self._at(*path, keys=WHAT[way], way=way):
             match way:
-                case "call":
-                    args, kwargs = given.get("args", []), given.get("kwargs", {})
-                    return call(_of(str, said[way]), *_of(list, args, "args"), **_of(dict, kwargs, "kwargs"))
+                case "call" | "process":
+                    args = _of(list, given.get("args", []), "args")
+                    kwargs = _of(dict, given.get("kwargs", {}), "kwargs")
+                    return (call if way == "call" else process)(_of(str, said[way]), *args, **kwargs)
                 case "shell":
                     return shell(_of(list, said[way]), **given)
                 case "http":
@@ -352,11 +355,11 @@ class _Reader:
             with self._at(*path, *chosen[1:2]):
                 found = f"{' and '.join(chosen)} both say" if chosen else "nothing says"
                 raise InvalidInput(f"{found} {what}; write one of {', '.join(ways)}, e.g. {example}")
-        for way, more in ways.items():
-            for key in more:
-                if key in said and chosen and way not in chosen:
-                    with self._at(*path, key):
-                        raise InvalidInput(f"it goes with {way}, which is not there")
+        for key in dict.fromkeys(key for more in ways.values() for key in more):
+            with_ = [way for way, more in ways.items() if key in more]
+            if key in said and chosen and not set(with_) & set(chosen):
+                with self._at(*path, key):
+                    raise InvalidInput(f"it goes with {' or '.join(with_)}, which is not there")
         return chosen[0] if len(chosen) == 1 else None
 
     def _refuse_unknown(self, said: Mapping[str, Json], known: Sequence[str], path: Path) -> None:
