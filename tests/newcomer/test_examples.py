@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from socket import socket
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
@@ -17,6 +18,7 @@ import pytest
 from tests.newcomer.serving import EXAMPLES, PATIENCE, example, ran, said, serving, wait_for
 
 from onebeat import Onebeat, Run, RunState
+from onebeat.core.model import instant_text
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 
@@ -174,6 +176,32 @@ def test_on_failure_asks_once_for_each_failure(tmp_path: Path) -> None:
 
         assert re.match(r"import-prices@[\w.]+: attempt 1 of 1 failed", asked_for.reason)
         assert repaired.result == f"repaired, asked for as {repaired.id}"
+
+
+@pytest.mark.slow
+def test_run_commands_keeps_what_programs_say(tmp_path: Path) -> None:
+    with serving(tmp_path, command("run_commands.py")) as beat:
+        disk = wait_for(beat, lambda: runs_of(beat, "disk", RunState.SUCCEEDED))[0]
+        newest = wait_for(beat, lambda: runs_of(beat, "newest", RunState.SUCCEEDED))[0]
+
+        assert disk.result["exit_status"] == 0
+        assert beat.runs.logs(disk.id)[0].text.startswith("Filesystem")
+        assert newest.occurrence_at is not None
+        assert beat.runs.logs(newest.id)[0].text == f"for {instant_text(newest.occurrence_at)}:"
+
+
+@pytest.mark.slow
+def test_call_services_charges_each_occurrence_once(tmp_path: Path) -> None:
+    with socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    with serving(tmp_path, command("call_services.py"), PORT=str(port)) as beat:
+        wait_for(beat, lambda: runs_of(beat, "charge-17", RunState.SUCCEEDED)[1:])
+        done = runs_of(beat, "charge-17", RunState.SUCCEEDED)
+
+        said = sorted(json.loads(run.result["body"])["charges"] for run in done)
+        assert said == list(range(1, len(done) + 1))
+        assert {run.attempt for run in done} == {2}
 
 
 @pytest.mark.slow

@@ -22,6 +22,10 @@ GROUP = "onebeat.executors"
 """Entry points of executors from outside: each a callable that takes ``clock=`` and returns an Executor."""
 
 
+SWITCHED = {
+    "shell": "; only nodes with `onebeat serve --shell` run commands",
+    "http": "; nodes need the extra onebeat[http], and --http-allow for what is not the internet",
+}
 CHECKED = ("http", "shell")
 """Kinds whose arguments are checked when they are written, for there is nothing to fit them to."""
 
@@ -116,5 +120,6 @@ class Targets:
             said.append(
                 f"no live node has announced {target.key} so far; one that can run it learns that within a "
                 "second, or within 5 minutes where it could not before; until then its runs are parked"
+                f"{SWITCHED.get(target.kind, '')}"
             )
         return tuple(said)
