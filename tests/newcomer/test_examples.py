@@ -158,6 +158,31 @@ def test_long_body_says_how_far_it_is_and_stops_when_cancelled(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_many_at_once_asks_every_feed(tmp_path: Path) -> None:
+    with serving(tmp_path, command("many_at_once.py")) as beat:
+        feeds = loaded("many_at_once.py").FEEDS
+
+        def asked_feeds() -> set[str]:
+            runs = beat.runs.list(states=[RunState.SUCCEEDED], limit=10 * feeds)
+            return {run.schedule for run in runs}
+
+        wait_for(beat, lambda: len(asked_feeds()) == feeds)
+
+
+@pytest.mark.slow
+def test_in_processes_keeps_one_warm_and_kills_what_never_ends(tmp_path: Path) -> None:
+    with serving(tmp_path, command("in_processes.py")) as beat:
+        stopped = wait_for(beat, lambda: runs_of(beat, "runaway", RunState.TIMED_OUT))[0]
+        wait_for(beat, lambda: runs_of(beat, "count-primes", RunState.SUCCEEDED)[3:])
+        counted = runs_of(beat, "count-primes", RunState.SUCCEEDED)
+
+        assert "SIGTERM" in (stopped.error or "")
+        assert {run.result["primes"] for run in counted} == {9592}
+        lines = beat.runs.logs(counted[-1].id)  # of the first run: what it loaded, later ones found
+        assert [line.text for line in lines] == ["looking for the primes below 100,000"]
+
+
+@pytest.mark.slow
 def test_watch_failures_writes_to_the_pager(tmp_path: Path) -> None:
     pager = tmp_path / "pager.txt"
     with serving(tmp_path, command("watch_failures.py"), PAGER_FILE=str(pager)) as beat:

@@ -32,6 +32,7 @@ from onebeat import (
     interval,
     minutes,
     once,
+    process,
     seconds,
     shell,
     window,
@@ -116,6 +117,8 @@ assert_type(interval(minutes=5).within(window("09:00", "17:00", days="MON-FRI"))
 assert_type(calendar_interval(months=1, at="09:00", start=date(2026, 1, 31)), TriggerSpec)
 assert_type(cron("0 9 * * *") & interval(hours=1) - once(datetime.now(UTC)), TriggerSpec)
 assert_type(call(send_daily_report), Target)
+assert_type(process("shop.pictures:shrink", 17, width=300), Target)
+process(17)  # type: ignore[arg-type]  # a function, or its address
 assert_type(shell(["pg_dump", "shop"], env={"PGPASSWORD": "env:PGPASSWORD"}, cwd="/srv", input=""), Target)
 assert_type(http("https://example.org/hook", json={"a": 1}, ok=["2xx", 404], retry_statuses=503), Target)
 shell(["kill", 9])  # type: ignore[list-item]  # words are texts
