@@ -29,6 +29,7 @@ from onebeat.core.triggers import (
     interval,
     on_request,
     once,
+    rrule,
     window,
     workdays,
 )
@@ -89,6 +90,9 @@ others = st.sampled_from(
         dates("2026-12-24", "2026-12-31", zone="Europe/Berlin"),
         window("22:00", "06:00", days="MON-FRI"),
         cron("H H(0-5) * * *", zone="UTC"),
+        rrule("FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=9", start=datetime(2026, 11, 22, 9), zone="Asia/Tokyo"),
+        rrule("FREQ=DAILY;COUNT=3", start=NOON, fold="second"),
+        rrule("DTSTART:20261122T090000\nRRULE:FREQ=DAILY\nEXDATE:20261123T090000"),
     ]
 )
 leaves = (
@@ -280,6 +284,14 @@ def test_a_slot_that_hangs_on_the_name_is_not_written_beside_it() -> None:
         assert read(moved).definitions == {"other": kept["plain"]}  # it keeps the slot that it had
 
 
+def test_a_recurrence_rule_is_written_short_where_it_can_be() -> None:
+    rule = define(rrule("FREQ=DAILY", start=datetime(2026, 11, 22, 9), zone="UTC"), "a:b", {})
+    less = define(rrule("DTSTART:20261122T090000\nRRULE:FREQ=DAILY\nEXDATE:20261123T090000"), "a:b", {})
+
+    assert 'rrule = "FREQ=DAILY"\nstart = "2026-11-22T09:00:00"\n' in written({"a": rule})
+    assert "trigger = {" in written({"a": less})
+
+
 def test_what_toml_cannot_say_stands_as_json() -> None:
     definition = define("@daily", call("shop.mail:digest", None), {}, zone="UTC")
 
@@ -312,6 +324,11 @@ def test_a_definition_that_nobody_here_understands_is_written_as_it_is() -> None
         ('every = "1d"\nanchor = 2026-11-21T20:00:00', interval(days=1, anchor=NOON)),
         ("once = 2026-11-21T12:00:00Z", once(NOON)),
         ('once = "2026-11-21T20:00"', once(NOON)),
+        ('rrule = "FREQ=DAILY;BYHOUR=9"', rrule("FREQ=DAILY;BYHOUR=9", zone="Asia/Shanghai")),
+        (
+            'rrule = "FREQ=WEEKLY"\nstart = 2026-11-22T09:00:00\ngap = "skip"',
+            rrule("FREQ=WEEKLY", start=datetime(2026, 11, 22, 9), gap="skip", zone="Asia/Shanghai"),
+        ),
         ("on_request = true", on_request()),
         ('trigger = { kind = "once", fields = { in_s = 5 } }', once(in_=timedelta(seconds=5))),
         ('trigger = { kind = "once", fields = { at = 2026-11-21T12:00:00Z } }', once(NOON)),
@@ -491,7 +508,7 @@ A = '[schedules.a]\nevery = "1h"\ncall = "a:b"\n'
         ('[schedules.a]\nevery = "1h"', 1, "schedules.a: nothing says what runs; write one of call"),
         (f'{A}cron = "@daily"', 2, "schedules.a.every: cron and every both say when"),
         (f'{A}shell = ["x"]', 4, "schedules.a.shell: call and shell both say what runs"),
-        (f'{A}gap = "skip"', 4, "schedules.a.gap: it goes with cron, which is not there"),
+        (f'{A}gap = "skip"', 4, "schedules.a.gap: it goes with cron or rrule, which is not there"),
         (f'{A}env = {{ A = "b" }}', 4, "schedules.a.env: it goes with shell"),
         (
             '[schedules.a]\nevery = "1h"\nshell = ["x"]\nargs = [1]',

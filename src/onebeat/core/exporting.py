@@ -104,6 +104,9 @@ def _whens(spec: TriggerSpec) -> Iterator[dict[str, Json]]:
             yield {"every": _length(timedelta(seconds=period))} | anchor
         case "once":
             yield {"once": _moment(given.get("at"))}
+        case "rrule" if not {"rdates", "exdates"} & given.keys():
+            rest = {key: value for key, value in given.items() if key != "rule"}
+            yield {"rrule": given.get("rule"), "zone": NO_ZONE} | rest
         case "on_request":
             yield {"on_request": True}
         case _:

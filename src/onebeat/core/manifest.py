@@ -33,7 +33,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.targets import call, http, process, shell
 from onebeat.core.tomltext import line_of
-from onebeat.core.triggers import cron, interval, on_request, once, with_zone
+from onebeat.core.triggers import cron, interval, on_request, once, rrule, with_zone
 from onebeat.core.triggers import zone as zone_info
 from onebeat.core.triggers.walltime import checked_zone
 
@@ -43,6 +43,7 @@ TOP = ("format", "owner", "revision", "zone", "defaults", "schedules")
 WHEN: dict[str, tuple[str, ...]] = {
     "cron": ("days", "gap", "fold"),
     "every": ("anchor",),
+    "rrule": ("start", "gap", "fold"),
     "once": (),
     "on_request": (),
     "trigger": (),
@@ -64,7 +65,7 @@ MAY_BE_NONE = frozenset(name for name, field in POLICY.items() if field.default 
 DEFAULTS = ("queue", "tags", *POLICY)
 KEYS = (
     "title",
-    *(key for way, more in WHEN.items() for key in (way, *more)),
+    *dict.fromkeys(key for way, more in WHEN.items() for key in (way, *more)),
     "zone",
     "call",
     *dict.fromkeys(key for way, more in WHAT.items() if way != "call" for key in (way, *more)),
@@ -301,6 +302,10 @@ class _Reader:
                 case "every":
                     anchor = _instant(said["anchor"], zone) if "anchor" in said else None
                     spec = interval(_duration(value), anchor=anchor)
+                case "rrule":
+                    shape = {key: _of(str, said[key]) for key in ("gap", "fold") if key in said}
+                    start = _instants(said["start"]) if "start" in said else None
+                    spec = rrule(_of(str, value), start=start, **_any(shape))
                 case "once":
                     spec = once(_instant(value, zone))
                 case "on_request":
