@@ -317,6 +317,8 @@ class RaceSuite(Stage):
         play = _prepared(Book(store, clock))
         by_processes = stage.processes
         tales = _with_processes(stage.opener(place), play) if by_processes else _with_threads(store, play)
+        # What an actor was told is short where it met an error: the witnesses below would not say why.
+        assert [tale.error for tale in tales if tale.error] == []
         yield Race(store, play, tales)
         store.close()
 
