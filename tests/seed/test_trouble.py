@@ -246,10 +246,12 @@ def test_seed_82_whatever_a_policy_says_three_dispatchers_settle_each_occurrence
 # Each of these names was looked at: it says what runs, where, or how patiently, and never whether a version
 # is compared, a token is asked for, or a commit reaches the disk. A new setting has to be looked at as well.
 SETTINGS = {
-    "onebeat.Onebeat": "url zone owner revision modules actor clock store",
-    "onebeat.Onebeat.service": "roles queues threads lease grace share",
+    "onebeat.Onebeat": "url zone owner revision modules shell http actor clock store",
+    "onebeat.Onebeat.service": "roles queues threads coroutines processes http_calls lease grace share",
     "environment": "ONEBEAT_URL ONEBEAT_APP ONEBEAT_ZONE ONEBEAT_LANG ONEBEAT_MODULES ONEBEAT_ROLES "
-    "ONEBEAT_QUEUES ONEBEAT_THREADS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
+    "ONEBEAT_QUEUES ONEBEAT_THREADS ONEBEAT_COROUTINES ONEBEAT_PROCESSES ONEBEAT_SHELL ONEBEAT_HTTP_ALLOW "
+    "ONEBEAT_HTTP_CALLS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
+    "handed to commands": "ONEBEAT_RUN_ID ONEBEAT_SCHEDULE ONEBEAT_OCCURRENCE ONEBEAT_ATTEMPT ONEBEAT_TOKEN",
     "policy": "catch_up catch_up_max grace overlap max_running queue_max start_within timeout attempts "
     "backoff backoff_max retry_on on_lost spread priority alert_after report_success "
     "transactional keep_runs keep_days",
@@ -263,10 +265,12 @@ def test_seed_82_every_setting_was_looked_at_and_none_is_about_the_guarantee() -
     texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if path.parent.name != "demo"]
     named = {name for text in texts for name in re.findall(r"\bONEBEAT_[A-Z]+(?:_[A-Z]+)*\b", text)}
 
+    handed = set(SETTINGS["handed to commands"].split())
     found = {
         "onebeat.Onebeat": set(inspect.signature(Onebeat).parameters),
         "onebeat.Onebeat.service": set(inspect.signature(Onebeat.service).parameters) - {"self"},
-        "environment": named,
+        "environment": named - handed,
+        "handed to commands": named & handed,
         "policy": {field.name for field in msgspec.structs.fields(Policy)},
     }
     assert found == {place: set(names.split()) for place, names in SETTINGS.items()}
