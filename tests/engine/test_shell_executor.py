@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -371,6 +372,67 @@ def test_a_gigabyte_of_output_costs_bounded_memory_and_keeps_head_and_tail(watch
     assert sum("bytes of output were dropped here" in text for text in kept) == 1
     assert sum(len(text) for text in kept) < LOG_BYTES_MAX
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 32 * MIB
+
+
+NODE_THAT_DIES = """
+import sys
+import threading
+from datetime import timedelta
+from onebeat import shell
+from onebeat.engine.executors import shell as module
+from onebeat.testing.conformance_executor import Watched
+
+module.GRACE = timedelta(milliseconds=20)
+watched = Watched(module.ShellExecutor(on=True))
+for token, script in enumerate(sys.argv[1:]):
+    watched.start(shell(["/bin/sh", "-c", script]), token=token)
+begun = threading.Event()
+watched.executor._loop.call(begun.set)
+begun.wait()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_commands_of_a_node_that_is_killed_end_with_it(ear: Ear) -> None:
+    scripts = (
+        f"echo $$ > {ear.path}; sleep 1000",
+        f"trap '' TERM; set -m; sleep 1000 & echo $! > {ear.path}; sleep 1000",
+        f"(sleep 1000 & echo $! > {ear.path}) > /dev/null 2>&1; sleep 1000",
+    )
+    command = [sys.executable, "-c", NODE_THAT_DIES, *scripts]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
+        pids = [ear.number() for _ in scripts]
+        assert node.stdout is not None
+        assert node.stdout.readline() == b"ready\n"
+        for pid in pids:
+            os.kill(pid, 0)
+
+        node.kill()
+
+    for pid in pids:
+        wait_for_end(pid)
+
+
+def test_nothing_keeps_an_eye_on_commands_once_their_executor_is_closed(watched: Watched) -> None:
+    watched.start(shell(["true"]))
+    watched.only()
+    keeper = watched.executor._keeper._process  # type: ignore[attr-defined]  # of a ShellExecutor
+
+    watched.executor.close()
+
+    wait_for_end(keeper.pid)
+
+
+def test_a_keeper_that_was_killed_is_no_reason_to_fail(watched: Watched) -> None:
+    watched.start(shell(["true"]))
+    watched.only()
+    watched.executor._keeper._process.kill()  # type: ignore[attr-defined]  # of a ShellExecutor
+    watched.executor._keeper._process.wait()  # type: ignore[attr-defined]  # as above
+
+    watched.start(shell(["true"]), token=2)
+
+    assert watched.only().outcome is Outcome.SUCCEEDED
 
 
 # --- output, without processes --------------------------------------------------------------------------

@@ -56,11 +56,13 @@ class Loop:
             )
         return going
 
-    def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Call a function on the loop soon; nothing where none runs."""
+    def call(self, function: Callable[..., object], *args: Any) -> bool:
+        """Call a function on the loop soon; return False where none runs, and nothing is called."""
         with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(function, *args)
+            if self._loop is None:
+                return False
+            self._loop.call_soon_threadsafe(function, *args)
+            return True
 
     def close(self) -> None:
         """Let the thread end as soon as nothing runs on it."""

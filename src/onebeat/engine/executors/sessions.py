@@ -1,7 +1,12 @@
-"""Processes that lead a session of their own: how they ended, and how all of a session is killed."""
+"""Processes that lead a session of their own: how they ended, and how all of a session is killed.
+
+Also a program, which imports nothing but the standard library: see ``keeper``.
+"""
 
 import os
+import select
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,3 +73,37 @@ def _session(pid: int) -> int | None:
         return None
     state, _, _, session = stat.rpartition(b")")[2].split()[:4]  # a program's name may hold anything
     return None if state in (b"Z", b"X") else int(session)
+
+
+# --- run as a program: the keeper of a node's commands --------------------------------------------------
+
+
+def keep(grace_s: float) -> None:
+    """Read which leaders begin and end, until the node that writes it is gone; then end those that go on."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # whoever stops a whole group stops the node, which stops us
+    leaders: dict[int, int] = {}
+    for line in sys.stdin:
+        leader = int(line[1:])
+        if line.startswith("+"):
+            with suppress(OSError):
+                leaders[leader] = os.pidfd_open(leader)
+        elif leader in leaders:
+            os.close(leaders.pop(leader))
+    for leader, handle in leaders.items():
+        if not _replaced(leader, handle):
+            signal_group(leader, signal.SIGTERM)
+    if leaders:
+        select.select([], [], [], grace_s)
+    for leader, handle in leaders.items():
+        if not _replaced(leader, handle):
+            kill_session(leader)
+
+
+def _replaced(leader: int, handle: int) -> bool:
+    """Return whether a leader has ended, and somebody else has got its number: its session has, too."""
+    return bool(select.select([handle], [], [], 0)[0]) and _session(leader) is not None
+
+
+if __name__ == "__main__":
+    keep(float(sys.argv[1]))

@@ -28,6 +28,7 @@ from onebeat.core.ports import Clock
 from onebeat.core.targets import checked_target
 from onebeat.engine.current import storable
 from onebeat.engine.executors.bodies import Bodies, Body, Key, named
+from onebeat.engine.executors.keeper import Keeper
 from onebeat.engine.executors.loop import Loop
 from onebeat.engine.executors.output import Output
 from onebeat.engine.executors.references import References
@@ -59,7 +60,9 @@ class ShellExecutor(Bodies):
         self._on = on
         self._environ = dict(os.environ if environ is None else environ)
         self._loop = Loop("onebeat-shell")
-        self._commands: dict[Key, _Command] = {}  # on the loop alone
+        self._commands: dict[Key, _Command] = {}  # on the loop alone, and so is the keeper
+        self._keeper = Keeper(GRACE)
+        self._closed = False
 
     def resolve(self, target: Target) -> None:
         checked_target(target)
@@ -80,9 +83,8 @@ class ShellExecutor(Bodies):
 
     def close(self) -> None:
         super().close()
-        if self._commands:
-            left = threading.Event()
-            self._loop.call(self._leave, left)
+        left = threading.Event()
+        if self._loop.call(self._leave, left):
             left.wait(CLOSE_S)  # the process may end right after this, and with it the loop's thread
         self._loop.close()
 
@@ -101,7 +103,7 @@ class ShellExecutor(Bodies):
         try:
             references = References(self._environ)
             variables = self._variables(body, references)
-            command = _Command(body, self._program(target.address), variables, references)
+            command = _Command(body, self._program(target.address), variables, references, self._keeper)
         except ProcessLookupError:  # it has begun, ended, and been reaped
             return _unknown(body)
         self._commands[body.key] = command
@@ -109,6 +111,8 @@ class ShellExecutor(Bodies):
             return await command.ended()
         finally:
             del self._commands[body.key]
+            if self._closed and not self._commands:
+                self._keeper.close()
 
     def _stop(self, key: Key) -> None:
         if (command := self._commands.get(key)) is not None:
@@ -119,9 +123,12 @@ class ShellExecutor(Bodies):
             command.looked()
 
     def _leave(self, left: threading.Event) -> None:
+        self._closed = True
         for command in self._commands.values():
             if command.stopped:  # its grace ends with this node
                 command.kill()
+        if not self._commands:
+            self._keeper.close()
         left.set()
 
     # --- what is run ---
@@ -166,10 +173,11 @@ class _Command:
     """One command from its start to its end. On the loop's thread."""
 
     def __init__(
-        self, body: Body, program: str, variables: Mapping[str, str], references: References
+        self, body: Body, program: str, variables: Mapping[str, str], references: References, keeper: Keeper
     ) -> None:
         self._body = body
         self._references = references
+        self._keeper = keeper
         self._loop = asyncio.get_running_loop()
         self._output = Output()
         self._exited, self._silent = asyncio.Event(), asyncio.Event()
@@ -198,6 +206,7 @@ class _Command:
             self._pipe.close()
             self._process.wait()
             raise
+        keeper.begun(self._process.pid)
         self._loop.add_reader(self._pipe, self._read)
         self._loop.add_reader(self._handle, self._leader_ended)
 
@@ -286,6 +295,7 @@ class _Command:
         self._loop.remove_reader(self._handle)
         self._pipe.close()  # who still writes gets SIGPIPE
         os.close(self._handle)
+        self._keeper.ended(self._process.pid)
         self._process.poll()  # it has ended: this reaps it
 
 
