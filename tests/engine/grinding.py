@@ -84,6 +84,13 @@ def talks(run: CurrentRun) -> None:
     run.progress(2, 3)
 
 
+def logs_aside() -> None:
+    """Log on a thread of its own, which knows of no run."""
+    aside = threading.Thread(target=logging.getLogger("a.library").error, args=("from a thread",))
+    aside.start()
+    aside.join()
+
+
 def floods(megabytes: int) -> None:
     line = b"x" * 1023 + b"\n"
     for _ in range(megabytes * 1024):

@@ -133,12 +133,12 @@ def stopped(watched: Watched, body: Any) -> Report:
 
 
 def test_a_thousand_go_on_at_once_on_one_thread(watched: Watched) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for token in range(1, 1001):
         watched.start(call(until_let_go), token=token)
 
     assert watched.executor.free() == 0
-    assert threading.active_count() == before + 1
+    assert len(set(threading.enumerate()) - before) == 1
     leave.set()
     assert len({report.token for report in watched.next(1000)}) == 1000
     assert watched.executor.free() == 1000
@@ -237,9 +237,10 @@ def test_coroutines_on_threads_share_one_loop_and_with_it_their_connections() ->
 
 
 def test_the_thread_ends_with_the_last_coroutine_of_a_closed_executor(watched: Watched) -> None:
+    before = set(threading.enumerate())
     watched.start(call(until_let_go))
     assert entered.wait(PATIENCE_S)
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "onebeat-async")
+    (thread,) = set(threading.enumerate()) - before
     watched.executor.close()
     assert thread.is_alive()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 
 from onebeat.core.model import Json, Target
 from onebeat.core.ports import Executor
+from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun
 from onebeat.engine.executors.coroutines import CoroutineExecutor
 from onebeat.engine.executors.process import ProcessExecutor
 from onebeat.engine.executors.python import PythonExecutor
-from onebeat.testing.conformance_executor import PATIENCE_S, ExecutorSuite
+from onebeat.testing.conformance_executor import PATIENCE_S, ExecutorSuite, Watched
 
 leave = threading.Event()
 
@@ -166,3 +168,21 @@ class TestProcesses(TestPython):
 
     def looks(self) -> Target:
         return self.hangs()
+
+
+def test_the_executor_of_the_page_about_ways_to_run_runs() -> None:
+    page = Path(__file__).parents[2] / "docs" / "howto" / "choose-how-to-run.md"
+    (code,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        if "class Greeter" in block
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)  # what a reader would paste
+    watched = Watched(names["greeter"](SystemClock()))
+    target = Target(kind="greet", address="world")
+    watched.executor.resolve(target)
+
+    watched.start(target)
+
+    assert watched.only().result == "hello, world"

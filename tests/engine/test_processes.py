@@ -202,6 +202,13 @@ def test_whatever_a_body_and_its_children_write_and_log_is_kept(watched: Watched
     assert note.progress == (2, 3)
 
 
+def test_what_is_logged_where_no_run_is_known_is_kept_as_if_printed(watched: Watched) -> None:
+    ends(watched, grinding.logs_aside)
+
+    (note,) = watched.executor.notes()
+    assert [(line.level, line.text) for line in note.lines] == [("info", "from a thread")]
+
+
 def test_a_flood_of_output_is_bounded_and_holds_nobody_up(watched: Watched) -> None:
     assert ends(watched, grinding.floods, 50).outcome is Outcome.SUCCEEDED
 

@@ -26,7 +26,7 @@ from onebeat.core.codec import definition_from, from_data, to_data
 from onebeat.core.messages import Claimed, Report
 from onebeat.core.model import Run
 from onebeat.engine.clock import SystemClock
-from onebeat.engine.current import CurrentRun, RunLogHandler, running
+from onebeat.engine.current import CurrentRun, RunLogHandler, current, running
 from onebeat.engine.executors.bodies import Body
 from onebeat.engine.executors.coroutines import ran
 from onebeat.engine.executors.functions import Functions
@@ -50,6 +50,9 @@ class Child:
         self._functions = Functions(hello["allow"])
         logging.getLogger().setLevel(hello["level"])
         logging.getLogger().addHandler(RunLogHandler())
+        stderr = logging.StreamHandler()
+        stderr.addFilter(lambda record: current() is None)  # what no run keeps is at least printed
+        logging.getLogger().addHandler(stderr)
 
     def serve(self) -> None:
         """Run bodies on this thread, while another one listens."""
