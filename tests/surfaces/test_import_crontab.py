@@ -371,6 +371,19 @@ def test_the_revision_of_the_app_is_not_the_one_of_its_crontabs() -> None:
     assert [step.verb for step in later.apply(definitions={}, owner="crontab").steps] == [Verb.KEEP]
 
 
+def test_what_was_imported_goes_on_as_a_manifest(
+    onebeat: VirtualOnebeat, imported: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imported(f"{SHOP}0 5 * * * cat%100\\%%of it\nHOME=/srv\n@daily tidy\n", "--apply")
+    manifest = tmp_path / "crontab.toml"
+
+    run(["export", "--owner", "crontab"], Session(onebeat))
+    manifest.write_text(capsys.readouterr().out, encoding="utf-8")
+    run(["diff", str(manifest)], Session(onebeat))
+
+    assert capsys.readouterr().out == "0 schedules to do, 4 as declared.\n"
+
+
 # --- with a user column or without ----------------------------------------------------------------------
 
 
