@@ -12,7 +12,7 @@ import pytest
 
 from onebeat.cli.main import cli
 from onebeat.core import errors
-from onebeat.core.catalogue import EVENTS, SETTINGS
+from onebeat.core.catalogue import EVENTS, GIVEN, SETTINGS
 from onebeat.core.definition import PolicyOptions
 from onebeat.core.errors import OnebeatError
 from onebeat.core.model import Outcome, RunState
@@ -26,9 +26,6 @@ KIND = re.compile(r"(?!onebeat\.)[a-z]{2,}\.[a-z_]+")  # one letter is a table i
 
 OF_THE_TRAIL = {"schedule.purged"}
 """Actions that are in the trail and leave no event."""
-
-OF_A_COMMAND = {f"ONEBEAT_{word}" for word in ("RUN_ID", "SCHEDULE", "OCCURRENCE", "ATTEMPT", "TOKEN")}
-"""Variables that a command is given: written and never read."""
 
 OF_THE_DEMO = {"ONEBEAT_DEMO_OUTSIDE", "ONEBEAT_DEMO_START", "ONEBEAT_DEMO_PARENT"}
 """Variables by which the demo speaks to the processes that it starts."""
@@ -171,13 +168,13 @@ def test_the_page_of_settings_has_every_setting_and_no_other() -> None:
 def test_every_variable_that_the_code_reads_is_in_the_catalogue() -> None:
     read = {text for text in literals() if re.fullmatch(r"ONEBEAT_[A-Z_]+", text)}
 
-    assert read - OF_THE_DEMO - OF_A_COMMAND <= SETTINGS.keys()
+    assert read - OF_THE_DEMO - GIVEN <= SETTINGS.keys()
 
 
 def test_variables_in_the_docs_are_settings() -> None:
     for path in DOCS.rglob("*.md"):
         shown = set(re.findall(r"\bONEBEAT_[A-Z_]+[A-Z]\b", path.read_text(encoding="utf-8")))
-        assert shown <= SETTINGS.keys() | OF_THE_DEMO | OF_A_COMMAND, path.name
+        assert shown <= SETTINGS.keys() | OF_THE_DEMO | GIVEN, path.name
 
 
 # --- errors ---------------------------------------------------------------------------------------------

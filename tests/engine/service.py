@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +21,8 @@ PIECE = b"x" * 65_536
 class Service:
     """What is asked of it is in ``asked``; requests for ``/hang`` wait until ``let_go``."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
+        self._certificate = certificate
         self.asked: list[dict[str, Any]] = []
         self.sent = 0
         self.cut_off = threading.Event()
@@ -46,7 +49,11 @@ class Service:
 
     async def _serve(self) -> None:
         self._gate, self._over = asyncio.Event(), asyncio.Event()
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=8192, limit=1024)
+        tls = None
+        if self._certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(self._certificate)
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, backlog=8192, limit=1024, ssl=tls)
         self._ready.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop()))
         await self._over.wait()
         server.close()

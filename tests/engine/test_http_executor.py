@@ -441,6 +441,42 @@ def test_a_name_that_nobody_knows_is_tried_again(watched: Watched, names: Names)
     assert "hook.example cannot be looked up" in (report.error or "")
 
 
+CERTIFICATE = Path(__file__).with_name("hook.pem")
+"""Of hook.example, signed by itself, until 2100; made for these tests alone."""
+
+
+@pytest.mark.parametrize(
+    ("host", "outcome"), [("hook.example", Outcome.SUCCEEDED), ("other.example", Outcome.FAILED)]
+)
+def test_tls_checks_the_name_though_the_connection_is_made_to_an_address(
+    watched: Watched, names: Names, monkeypatch: pytest.MonkeyPatch, host: str, outcome: Outcome
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    names.answers[host] = [["127.0.0.1"]]
+    secure = Service(CERTIFICATE)
+    watched.start(http(f"https://{host}:{secure.port}/echo", json=1))
+
+    report = watched.only()
+    secure.close()
+    assert report.outcome is outcome
+    if outcome is Outcome.FAILED:
+        assert report.error_type == "ConnectError"
+        assert "other.example" in (report.error or "")
+        assert "not valid for" in (report.error or "")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(watched: Watched, names: Names) -> None:
+    names.answers["hook.example"] = [["127.0.0.1"]]
+    secure = Service(CERTIFICATE)
+    watched.start(http(f"https://hook.example:{secure.port}/echo"))
+
+    report = watched.only()
+    secure.close()
+    assert report.error_type == "ConnectError"
+    assert "certificate" in (report.error or "").lower()
+    assert secure.asked == []
+
+
 # --- redirects ------------------------------------------------------------------------------------------
 
 

@@ -336,6 +336,7 @@ def test_a_doctor_names_what_is_set_aside_parked_and_held(beat: VirtualOnebeat) 
 
 def test_a_doctor_knows_a_setting_that_is_none(beat: VirtualOnebeat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEBEAT_THREDS", "3")
+    monkeypatch.setenv("ONEBEAT_RUN_ID", "a@20261121T120000Z")  # as within a command
 
     assert told(beat, "settings") == [
         ("warn", "ONEBEAT_THREDS is no setting of onebeat; did you mean 'ONEBEAT_THREADS'?")

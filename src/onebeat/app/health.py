@@ -9,7 +9,7 @@ from onebeat._version import __version__
 from onebeat.app import agreeing
 from onebeat.app.declaring import Declarations
 from onebeat.app.desk import Desk
-from onebeat.core.catalogue import SETTINGS
+from onebeat.core.catalogue import GIVEN, SETTINGS
 from onebeat.core.errors import OnebeatError, near_miss
 from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Node, Noun, Schedule
@@ -170,7 +170,7 @@ class Health:
 
     def _settings(self) -> Iterator[Complaint]:
         for name in sorted(os.environ):
-            if name.startswith("ONEBEAT_") and name not in SETTINGS:
+            if name.startswith("ONEBEAT_") and name not in SETTINGS.keys() | GIVEN:
                 yield _warn("settings", f"{name} is no setting of onebeat{near_miss(name, SETTINGS)}")
 
 

@@ -1,4 +1,4 @@
-"""What there is: every kind of event that onebeat writes, and every setting that it reads. Pure data."""
+"""What there is: every kind of event that onebeat writes, every setting that it reads. Pure data."""
 
 from types import MappingProxyType
 
@@ -57,3 +57,6 @@ SETTINGS = MappingProxyType(
     }
 )
 """Every environment variable that onebeat reads. docs/reference/settings.md tells more."""
+
+GIVEN = frozenset(f"ONEBEAT_{word}" for word in ("RUN_ID", "SCHEDULE", "OCCURRENCE", "ATTEMPT", "TOKEN"))
+"""The variables that a command is given: written, and never read."""
