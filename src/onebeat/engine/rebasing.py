@@ -16,8 +16,9 @@ once do the same work twice, and the later one finds nothing to change.
 from datetime import datetime, timedelta
 
 from onebeat.core.decide import settle
+from onebeat.core.edits import owing_of
 from onebeat.core.messages import ScheduleQuery
-from onebeat.core.model import Decision, Load, Owing, Schedule
+from onebeat.core.model import Decision, Schedule
 from onebeat.core.ports import Store
 from onebeat.core.triggers.registry import build
 
@@ -63,7 +64,7 @@ class Rebasing:
         for row, load in self._store.owing(names) if names else ():
             if not row.dormant:
                 try:
-                    decision = settle(_owing(row, load), now)
+                    decision = settle(owing_of(row, load), now)
                 except Exception:  # noqa: BLE001, S112 - whoever settles the row says so, and sets it aside
                     continue
                 if decision.next_at != row.next_at or decision.settlements:
@@ -79,19 +80,3 @@ def _moves(row: Schedule) -> bool:
         return build(row.definition.trigger).zoned
     except Exception:  # noqa: BLE001 - as above
         return False
-
-
-def _owing(row: Schedule, load: Load) -> Owing:
-    return Owing(
-        id=row.id,
-        name=row.name,
-        incarnation=row.incarnation,
-        version=row.version,
-        trigger=row.definition.trigger,
-        policy=row.definition.policy,
-        settled_until=row.settled_until,
-        next_at=row.next_at,
-        paused=row.paused is not None,
-        skips=row.skips,
-        load=load,
-    )
