@@ -14,7 +14,18 @@ from tests.core.triggers.test_properties import crons
 
 from onebeat.core.errors import InvalidInput
 from onebeat.core.model import TriggerSpec
-from onebeat.core.triggers import Kind, anchored, cron, interval, on_request, once, registry, words
+from onebeat.core.triggers import (
+    Kind,
+    anchored,
+    calendar_interval,
+    cron,
+    interval,
+    on_request,
+    once,
+    registry,
+    solar,
+    words,
+)
 
 TABLE = [
     tuple(cell.strip() for cell in line.split(" | "))
@@ -58,6 +69,24 @@ def test_two_texts_that_mean_the_same_are_said_alike() -> None:
             "每天 02:30(UTC),时钟跳过时不执行,时钟回拨时两次都执行",
         ),
         (on_request(), "when asked for", "仅在请求时"),
+        (
+            calendar_interval(months=1, at="09:00", start="2026-01-31", zone="Asia/Shanghai"),
+            "every month from 2026-01-31 on, at 09:00, Asia/Shanghai",
+            "从2026-01-31起每月 09:00(Asia/Shanghai)",
+        ),
+        (
+            calendar_interval(years=1, weeks=2, month_end="skip", gap="skip"),
+            "every 1 year 2 weeks from the day of its declaration on, at 00:00, not in months without that "
+            "day, UTC, not in a gap of the clock",
+            "从声明之日起每1年2周 00:00,跳过没有该日的月份(UTC),时钟跳过时不执行",
+        ),
+        (
+            calendar_interval(days=10),
+            "every 10 days from the day of its declaration on, at 00:00, UTC",
+            "从声明之日起每10天 00:00(UTC)",
+        ),
+        (solar("sunset", 59.91, -10.75), "at sunset, 59.91° N 10.75° W", "日落(北纬59.91°,西经10.75°)"),
+        (solar("dawn_civil", -34, 151.2), "at civil dawn, 34° S 151.2° E", "民用晨光始(南纬34°,东经151.2°)"),
         (interval(minutes=10), "every 10 minutes", "每10分钟"),
         (interval(hours=1), "every hour", "每小时"),
         (interval(days=1), "every 24 hours", "每24小时"),

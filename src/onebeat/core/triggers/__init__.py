@@ -14,6 +14,7 @@ from onebeat.core.triggers.protocol import Trigger
 from onebeat.core.triggers.registry import Kind, anchored, build, calendar_ends, kind, named, with_zone
 from onebeat.core.triggers.rrule import rrule
 from onebeat.core.triggers.rruleexport import to_rrule
+from onebeat.core.triggers.solar import solar
 from onebeat.core.triggers.walltime import tz_version, zone, zone_names
 from onebeat.core.triggers.window import window
 from onebeat.core.triggers.words import LANGUAGES, checked_language, words
@@ -36,6 +37,7 @@ __all__ = [
     "on_request",
     "once",
     "rrule",
+    "solar",
     "to_rrule",
     "tz_version",
     "window",

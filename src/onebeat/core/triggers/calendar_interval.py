@@ -16,11 +16,13 @@ import msgspec
 
 from onebeat.core.errors import InvalidTrigger, shown
 from onebeat.core.model import TriggerSpec
+from onebeat.core.triggers.cronwords import change_words
 from onebeat.core.triggers.instants import DAY
 from onebeat.core.triggers.interval import RelativeTrigger
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
 from onebeat.core.triggers.wall import UNIVERSAL, WallTrigger
 from onebeat.core.triggers.walltime import Fold, Gap, wall_clock, zone
+from onebeat.core.triggers.words import each, in_zone
 from onebeat.core.triggers.zonefile import first_day_of, is_leap
 
 MONTHS_MAX = 1_200
@@ -207,7 +209,33 @@ def _anchor(fields: Fields, cut: datetime) -> Fields:
     return {**fields, "start": local.date().isoformat()}
 
 
-@kind("calendar_interval", shape=CalendarIntervalFields, zoned=True, anchor=_anchor)
+def _calendar_words(fields: Fields, lang: str) -> str:
+    zh, given = lang == "zh", read_fields("calendar_interval", fields, CalendarIntervalFields)
+    units = (("years", "年"), ("months", "个月"), ("weeks", "周"), ("days", "天"))
+    counts = [(getattr(given, name), name, sign) for name, sign in units if getattr(given, name)]
+    if len(counts) == 1:
+        ((count, name, sign),) = counts
+        said = each(count, name[:-1], sign, lang)
+    elif zh:
+        said = "每" + "".join(f"{count}{sign}" for count, _, sign in counts)
+    else:
+        said = "every " + " ".join(
+            f"{count} {name[: -1 if count == 1 else None]}" for count, name, _ in counts
+        )
+    start = given.start or ("声明之日" if zh else "the day of its declaration")
+    said = f"从{start}起{said} {given.at}" if zh else f"{said} from {start} on, at {given.at}"
+    if given.month_end == "skip":
+        said += ",跳过没有该日的月份" if zh else ", not in months without that day"
+    return said + in_zone(given.zone, lang) + change_words(fields, lang)
+
+
+@kind(
+    "calendar_interval",
+    shape=CalendarIntervalFields,
+    zoned=True,
+    anchor=_anchor,
+    words=_calendar_words,
+)
 def _build(fields: Fields) -> WallTrigger | RelativeTrigger:
     given = read_fields("calendar_interval", fields, CalendarIntervalFields)
     months, days = _lengths(given)

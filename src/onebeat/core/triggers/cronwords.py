@@ -51,7 +51,12 @@ def cron_words(fields: Fields, lang: str) -> str:
         said = f"{expression},H由名称决定" if lang == "zh" else f"{expression}, where H hangs on the name"
     else:
         said = _said(expression, fields.get("days") == "all", slot, lang)
-    said += in_zone(fields.get("zone"), lang)
+    return said + in_zone(fields.get("zone"), lang) + change_words(fields, lang)
+
+
+def change_words(fields: Fields, lang: str) -> str:
+    """Return what the fields ``gap`` and ``fold`` say of changes of the clock, to be said at the end."""
+    said = ""
     for name in ("gap", "fold"):
         if (value := fields.get(name)) is not None:
             said += ("," if lang == "zh" else ", ") + _CLOCK[name, value][lang == "zh"]

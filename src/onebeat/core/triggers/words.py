@@ -89,6 +89,13 @@ def every(period: timedelta, lang: str) -> str:
     return "every " + (said[2:] if said in ("1 hour", "1 minute", "1 second") else said)
 
 
+def each(count: int, unit: str, sign: str, lang: str) -> str:
+    """Return what comes every so many units of a calendar: ``every month``, ``every 2 weeks``."""
+    if lang == "zh":
+        return f"每{sign.removeprefix('个')}" if count == 1 else f"每{count}{sign}"
+    return f"every {unit}" if count == 1 else f"every {count} {unit}s"
+
+
 def length(duration: timedelta, lang: str) -> str:
     """Return a duration as people say it: ``1 hour 30 minutes``."""
     parts, rest = [], duration
