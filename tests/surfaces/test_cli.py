@@ -322,6 +322,27 @@ def test_a_command_is_scheduled_and_becomes_a_request(terminal: Terminal) -> Non
     }
 
 
+def test_any_trigger_can_be_previewed(terminal: Terminal) -> None:
+    sun = '{"kind": "solar", "fields": {"event": "sunset", "latitude": 59.91, "longitude": 10.75}}'
+    asked = ("--from", "2026-11-22T00:00:00Z", "-n", "2")
+
+    assert terminal.read("preview", "--trigger", sun, *asked) == {
+        "words": "at sunset, 59.91° N 10.75° E",
+        "occurrences": ["2026-11-22T14:34:00+00:00", "2026-11-23T14:33:00+00:00"],
+    }
+    months = '{"kind": "calendar_interval", "fields": {"months": 1, "start": "2026-01-31"}}'
+    assert terminal.read("preview", "--trigger", months, *asked)["occurrences"] == [
+        "2026-11-30T00:00:00+00:00",
+        "2026-12-31T00:00:00+00:00",
+    ]
+    weeks = terminal.read(
+        "preview", "--rrule", "FREQ=WEEKLY;BYDAY=MO;BYHOUR=9", "--zone", "Asia/Tokyo", *asked
+    )
+    assert [text[:10] for text in weeks["occurrences"]] == ["2026-11-23", "2026-11-30"]
+    assert terminal("preview", "0 9 * * *", "--rrule", "FREQ=DAILY") == 2
+    assert terminal("preview") == 2
+
+
 def test_a_recurrence_rule_is_a_when_too(terminal: Terminal) -> None:
     rule = "DTSTART;TZID=Asia/Shanghai:20261120T090000\nRRULE:FREQ=WEEKLY;BYDAY=MO"
     added = terminal.read("schedule", "add", "weekly", "--rrule", rule, "--call", CLOSE)

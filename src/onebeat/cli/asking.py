@@ -4,6 +4,7 @@ import click
 
 from onebeat.app.proof import Report
 from onebeat.cli.session import Session, common, given
+from onebeat.cli.wanted import previewed
 from onebeat.cli.words import at, cut, document, pairs, plural, progress, table
 from onebeat.core.audit import Audited
 
@@ -12,20 +13,25 @@ FINDINGS_SHOWN = 20
 
 
 @click.command()
-@click.argument("what", metavar="NAME|EXPRESSION")
+@click.argument("what", metavar="NAME|EXPRESSION", required=False)
+@click.option("--rrule", "rule", metavar="TEXT", help="A recurrence rule, e.g. 'FREQ=MONTHLY;BYDAY=-1FR'.")
+@click.option("--trigger", metavar="JSON", help="Any trigger, as its JSON.")
 @click.option("--from", "begin", metavar="TIME", help="Occurrences after this instant; by default after now.")
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many.")
 @common
 @given
-def preview(session: Session, what: str, begin: str | None, count: int) -> None:
-    """Print the next occurrences of a schedule, or of a cron expression. Fires nothing.
+def preview(
+    session: Session, what: str | None, rule: str | None, trigger: str | None, begin: str | None, count: int
+) -> None:
+    """Print the next occurrences of a schedule, or of a cron expression or another trigger. Fires nothing.
 
     Example: onebeat preview "30 2 * * *" --zone America/New_York --from 2026-03-07T00:00 -n 5
     """
     after = None if begin is None else session.instant(begin)
-    found = session.beat.preview(what, count, after=after, zone=session.option("zone"))
+    asked = previewed(session, what, rule, trigger)
+    found = session.beat.preview(asked, count, after=after, zone=session.option("zone"))
     lines = [instant.isoformat() for instant in found]
-    when = session.beat.words(what, session.lang, zone=session.option("zone"))
+    when = session.beat.words(asked, session.lang, zone=session.option("zone"))
     if session.as_json:
         document(session, {"words": when, "occurrences": lines}, str)
     else:

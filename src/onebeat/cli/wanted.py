@@ -158,7 +158,7 @@ UNSET = Unset()
 
 def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
     """Take the words of ``when`` out of what was said; return the trigger, None where none was."""
-    from onebeat.core.triggers import cron, interval, once, rrule, with_zone
+    from onebeat.core.triggers import cron, interval, once, rrule
 
     names = ("cron", "every", "once_at", "once_in", "rrule", "trigger")
     words = {name: value for name in names if (value := said.pop(name)) is not None}
@@ -184,10 +184,34 @@ def trigger_of(session: Session, said: dict[str, Any]) -> TriggerSpec | None:
         case ("once_in", delay):
             return once(in_=delay)
         case ("rrule", text):
-            spec, name = rrule(text, **shape), session.option("zone")
-            return spec if name is None else with_zone(spec, name)
+            return _zoned(session, rrule(text, **shape))
         case (_, text):
             return from_data(read_json(text, "--trigger", dict), TriggerSpec)
+
+
+def previewed(session: Session, what: str | None, rule: str | None, trigger: str | None) -> str | TriggerSpec:
+    """Return what is to be shown: a name or a cron text as it is, a rule and JSON as a trigger."""
+    from onebeat.core.triggers import rrule
+
+    match [each for each in (what, rule, trigger) if each is not None]:
+        case [text] if rule is not None:
+            return _zoned(session, rrule(text))
+        case [text] if trigger is not None:
+            return from_data(read_json(text, "--trigger", dict), TriggerSpec)
+        case [text]:
+            return text
+        case _:
+            raise InvalidInput(
+                "name a schedule, or say when by one of a cron expression, --rrule and --trigger"
+            )
+
+
+def _zoned(session: Session, spec: TriggerSpec) -> TriggerSpec:
+    """Return a trigger in the zone that was named, if it names none."""
+    from onebeat.core.triggers import with_zone
+
+    name = session.option("zone")
+    return spec if name is None else with_zone(spec, name)
 
 
 OF_CALL = ("args", "kwargs")

@@ -16,7 +16,7 @@ from tests.core.triggers.test_matcher import agree
 from onebeat.core.errors import InvalidTrigger, LimitExceeded
 from onebeat.core.model import EPOCH, TriggerSpec
 from onebeat.core.reconcile import resolves
-from onebeat.core.triggers import anchored, build, cron, rrule, with_zone, zone
+from onebeat.core.triggers import anchored, build, cron, rrule, with_zone, words, zone
 from onebeat.core.triggers.instants import EARLIEST, LATEST
 
 SEED = 20261122
@@ -346,6 +346,58 @@ def test_without_a_start_it_starts_when_it_is_declared() -> None:
         build(declared).before(cut)
 
 
+# --- words -------------------------------------------------------------------------------------------
+
+SAID: list[tuple[str, dict[str, Any], str, str]] = [
+    (
+        "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=9",
+        {"start": "2026-11-22", "zone": "Europe/Paris"},
+        "every month, on the last Friday, at 09:00, from 2026-11-22 on, Europe/Paris",
+        "每月,最后一个周五,09:00,从2026-11-22起(Europe/Paris)",
+    ),
+    (
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=WE,MO;COUNT=5",
+        {"start": START, "gap": "skip"},
+        "every 2 weeks, on Monday and Wednesday, at 09:00, from 2026-11-22T09:00:00 on, 5 times, UTC, "
+        "not in a gap of the clock",
+        "每2周,周一、周三,09:00,从2026-11-22T09:00:00起,共5次(UTC),时钟跳过时不执行",
+    ),
+    (
+        "FREQ=YEARLY;BYMONTH=1,3;BYMONTHDAY=1,-1;BYSETPOS=-2;UNTIL=20301231T000000Z",
+        {},
+        "every year, in January and March, on the 1st and the last day of the month, of these the 2nd last, "
+        "until 2030-12-31T00:00:00Z, UTC",
+        "每年,1月、3月,1日、最后一天,取其中倒数第2个,到2030-12-31T00:00:00Z为止(UTC)",
+    ),
+    (
+        "FREQ=YEARLY;BYWEEKNO=20,-1;WKST=SU",
+        {},
+        "every year, in the 20th and the last week of the year, weeks beginning on Sunday, UTC",
+        "每年,第20周、最后一周,每周从周日开始(UTC)",
+    ),
+    (
+        "FREQ=MINUTELY;INTERVAL=7;BYHOUR=9,10;BYYEARDAY=100",
+        {},
+        "every 7 minutes, on the 100th day of the year, at hour 9 and 10, UTC",
+        "每7分钟,一年的第100天,第9、10时(UTC)",
+    ),
+    (
+        "DTSTART:20261122T090000Z\nRRULE:FREQ=DAILY\nEXDATE:20261123T090000Z",
+        {},
+        "every day, at 09:00, from 2026-11-22T09:00:00 on, 1 time left out, UTC",
+        "每天,09:00,从2026-11-22T09:00:00起,除去1个时间(UTC)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "how", "english", "chinese"), SAID)
+def test_a_rule_says_itself_in_both_languages(
+    rule: str, how: dict[str, Any], english: str, chinese: str
+) -> None:
+    assert words(rrule(rule, **how)) == english
+    assert words(rrule(rule, **how), "zh") == chinese
+
+
 # --- refusals ----------------------------------------------------------------------------------------
 
 REFUSED = [
@@ -393,15 +445,15 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), REFUSED)
-def test_what_cannot_be_meant_is_refused(text: Any, words: str | None) -> None:
-    if words is None:
+@pytest.mark.parametrize(("text", "said"), REFUSED)
+def test_what_cannot_be_meant_is_refused(text: Any, said: str | None) -> None:
+    if said is None:
         assert rrule(text, start=START).fields["rule"] == "FREQ=DAILY"
         return
     with pytest.raises(InvalidTrigger) as caught:
         rrule(text, start=START)
 
-    assert words in str(caught.value)
+    assert said in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
@@ -417,12 +469,12 @@ BLOCKS_REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), BLOCKS_REFUSED)
-def test_a_block_that_cannot_be_meant_is_refused(text: str, words: str) -> None:
+@pytest.mark.parametrize(("text", "said"), BLOCKS_REFUSED)
+def test_a_block_that_cannot_be_meant_is_refused(text: str, said: str) -> None:
     with pytest.raises(InvalidTrigger) as caught:
         rrule(text)
 
-    assert words in str(caught.value)
+    assert said in str(caught.value)
 
 
 def test_a_zone_beside_another_zone_is_refused() -> None:

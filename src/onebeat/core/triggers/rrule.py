@@ -18,6 +18,7 @@ from onebeat.core.triggers.interval import RelativeTrigger
 from onebeat.core.triggers.registry import Fields, build, kind, read_fields
 from onebeat.core.triggers.rrulefields import BELOW_DAYS, Rule, Time, read_block, read_rule, read_time
 from onebeat.core.triggers.rruletimes import Recurrence
+from onebeat.core.triggers.rrulewords import rrule_words
 from onebeat.core.triggers.wall import UNIVERSAL, WallTrigger
 from onebeat.core.triggers.walltime import Fold, Gap, checked_zone, offsets, wall_clock, zone
 
@@ -102,7 +103,7 @@ def _anchor(fields: Fields, cut: datetime) -> Fields:
     return {**fields, "start": local.isoformat()}
 
 
-@kind("rrule", shape=RRuleFields, zoned=True, anchor=_anchor)
+@kind("rrule", shape=RRuleFields, zoned=True, anchor=_anchor, words=rrule_words)
 def _build(fields: Fields) -> WallTrigger | RelativeTrigger:
     given = read_fields("rrule", fields, RRuleFields)
     rule, name = read_rule(given.rule), checked_zone(given.zone or "UTC")
