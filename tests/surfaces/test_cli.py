@@ -214,6 +214,9 @@ def test_a_word_that_is_no_command_is_told_with_the_nearest(terminal: Terminal) 
         (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--call", CLOSE), 2, "only one"),
         (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--method", "GET"), 2, "with --http"),
         (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--args", "[1]"), 2, "with --call"),
+        (("schedule", "add", "a", "--every", "5m", "--process", CLOSE, "--call", CLOSE), 2, "only one"),
+        (("schedule", "add", "a", "--every", "5m", "--process", "close"), 2, "module:function"),
+        (("schedule", "add", "a", "--every", "5m", "--process", CLOSE, "--ok", "200"), 2, "with --http"),
         (("schedule", "add", "a", "--every", "5m", "--shell", "echo 'a"), 2, "split into words"),
         (("schedule", "add", "a", "--every", "5m", "--shell", ""), 2, "no command"),
         (("schedule", "add", "a", "--every", "5m", "--shell", "env", "--env", "A"), 2, "NAME=VALUE"),
@@ -341,6 +344,20 @@ def test_any_trigger_can_be_previewed(terminal: Terminal) -> None:
     assert [text[:10] for text in weeks["occurrences"]] == ["2026-11-23", "2026-11-30"]
     assert terminal("preview", "0 9 * * *", "--rrule", "FREQ=DAILY") == 2
     assert terminal("preview") == 2
+
+
+def test_a_function_moves_to_a_process_with_its_arguments_and_back(terminal: Terminal) -> None:
+    def target(*words: str) -> tuple[str, list[Any]]:
+        written = terminal.read("schedule", *words)["schedule"]["definition"]["target"]
+        assert written["address"] == CLOSE
+        return written["kind"], written.get("args", [])
+
+    assert target("add", "b", "--every", "5m", "--process", CLOSE, "--args", "[16]") == ("process", [16])
+    assert target("add", "a", "--every", "5m", "--call", CLOSE, "--args", "[17]") == ("python", [17])
+    assert target("edit", "a", "--process", CLOSE) == ("process", [17])
+    assert target("edit", "a", "--args", "[18]") == ("process", [18])
+    assert target("edit", "a", "--process", CLOSE, "--args", "[19]") == ("process", [19])
+    assert target("edit", "a", "--call", CLOSE) == ("python", [19])
 
 
 def test_a_recurrence_rule_is_a_when_too(terminal: Terminal) -> None:
