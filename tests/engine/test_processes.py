@@ -259,14 +259,17 @@ from onebeat import process
 from onebeat.engine.executors.process import ProcessExecutor
 from onebeat.testing.conformance_executor import Watched
 watched = Watched(ProcessExecutor(processes=1, allow=["tests.engine.grinding"]))
-watched.start(process("tests.engine.grinding:will_not_end", sys.argv[1]))
+watched.start(process("tests.engine.grinding:" + sys.argv[1], sys.argv[2]))
 threading.Event().wait()
 """
 
 
-def test_a_node_that_is_killed_takes_its_processes_and_what_they_forked_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", ["will_not_end", "holds_the_interpreter"])
+def test_a_node_that_is_killed_takes_its_processes_and_what_they_forked_with_it(
+    tmp_path: Path, body: str
+) -> None:
     pids = tmp_path / "pids"
-    node = subprocess.Popen([sys.executable, "-c", NODE, str(pids)])
+    node = subprocess.Popen([sys.executable, "-c", NODE, body, str(pids)])
     try:
         found = [int(word) for word in there(pids).split()]
     finally:

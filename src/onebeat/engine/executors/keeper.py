@@ -48,8 +48,11 @@ class Keeper:
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:  # on a machine that is busy it may not even have begun
+                process.kill()
+                process.wait()
 
     def _say(self, line: str) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -30,6 +30,7 @@ from onebeat.core.ports import Clock
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.executors.bodies import Bodies, Body
 from onebeat.engine.executors.functions import Functions
+from onebeat.engine.executors.keeper import Keeper
 from onebeat.engine.executors.loop import Loop
 from onebeat.engine.executors.output import Output
 from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status
@@ -73,8 +74,9 @@ class ProcessExecutor(Bodies):
         self._functions = Functions(allow)
         self._look, self._grace = look.total_seconds(), grace.total_seconds()
         self._loop = Loop("onebeat-process")
-        self._processes: set[_Process] = set()  # on the loop alone
-        self._idle: list[_Process] = []  # the same; the one that was busy last is taken first
+        self._keeper = Keeper(grace)  # on the loop alone, as all below
+        self._processes: set[_Process] = set()
+        self._idle: list[_Process] = []  # the one that was busy last is taken first
 
     def resolve(self, target: Target) -> None:
         if "<locals>" in target.address:
@@ -145,6 +147,7 @@ class ProcessExecutor(Bodies):
     async def _begun(self) -> "_Process":
         process = _Process(self._functions.modules)
         await process.connect()
+        self._keeper.begun(process.pid)
         self._processes.add(process)
         self._loop.begin(self._watch(process), asyncio.Task.result)
         return process
@@ -156,7 +159,10 @@ class ProcessExecutor(Bodies):
             self._idle.remove(process)
         async with process.busy:
             self._processes.discard(process)
+            self._keeper.ended(process.pid)
             process.clear()
+        if not self.slots:
+            self._leave()
 
     def _stop(self, body: Body) -> None:
         process: _Process | None = body.hold
@@ -179,6 +185,8 @@ class ProcessExecutor(Bodies):
         for process in self._processes:
             if process.stopped:  # its grace ends with this node
                 process.kill()
+        if not self._processes:
+            self._keeper.close()
 
 
 class _Process:
@@ -214,6 +222,11 @@ class _Process:
             self._pipe.close()
             self._link.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Return its number, which nobody else gets before ``clear``."""
+        return self._process.pid
 
     async def connect(self) -> None:
         """Greet it. Nobody waits for it to be up: what it is sent lies there until it is."""
