@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from onebeat import CurrentRun, InvalidInput, Onebeat, hours, interval, minutes, once, seconds
+from onebeat import (
+    CurrentRun,
+    InvalidInput,
+    Onebeat,
+    RunState,
+    hours,
+    http,
+    interval,
+    minutes,
+    once,
+    seconds,
+    shell,
+)
 from onebeat.testing.virtual import VirtualOnebeat
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "test-your-schedules.md"
@@ -115,6 +127,21 @@ def test_an_app_is_adopted_without_its_store(onebeat: VirtualOnebeat) -> None:
     ended = onebeat.run_for(hours(2.5))
 
     assert len(ran) == len(ended) == 2
+
+
+def test_commands_and_requests_are_due_and_end_well_and_nothing_of_them_is_run(
+    onebeat: VirtualOnebeat, tmp_path: Path
+) -> None:
+    onebeat.declare("backup", "0 2 * * *", shell(["touch", str(tmp_path / "done")]))
+    onebeat.declare("hook", "0 3 * * *", http("http://10.0.0.1/hook"), attempts=3)
+
+    ended = onebeat.run_for(hours(48))
+
+    assert [(run.schedule, run.state, run.attempt) for run in ended] == [
+        ("backup", RunState.SUCCEEDED, 1),
+        ("hook", RunState.SUCCEEDED, 1),
+    ] * 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_time_does_not_run_backwards(onebeat: VirtualOnebeat) -> None:

@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from onebeat.app import Onebeat
+from onebeat.app.targets import CHECKED
 from onebeat.core.errors import InvalidInput
-from onebeat.core.messages import RunQuery
-from onebeat.core.model import FINISHED, UNFINISHED, Run, utc
+from onebeat.core.messages import Claimed, RunQuery
+from onebeat.core.model import FINISHED, UNFINISHED, Run, Target, utc
 from onebeat.core.reconcile import AT_START
-from onebeat.core.targets import FUNCTIONS
+from onebeat.core.targets import FUNCTIONS, checked_target
 from onebeat.core.triggers.walltime import tz_version, zone
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.dispatcher import Dispatcher
+from onebeat.engine.executors.bodies import Bodies
 from onebeat.engine.executors.python import InlineExecutor
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
@@ -25,6 +27,7 @@ from onebeat.testing.clock import VirtualClock
 HOLDER = "virtual-node"
 EVERYTHING = 1_000_000
 ROUNDS_MAX = 1000
+STAND_INS = 1000
 NUDGE = timedelta(milliseconds=1)
 LOOK_AGAIN = timedelta(seconds=10)
 """While a run is unfinished and nothing says when it goes on (it may be parked), time moves by this much."""
@@ -106,6 +109,21 @@ class VirtualOnebeat(Onebeat):
         return utc(instant)
 
 
+class _StandIn(Bodies):
+    """Stands in for commands or requests: each ends at once, and well, and nothing of it is run."""
+
+    def __init__(self, kind: str, clock: VirtualClock) -> None:
+        super().__init__(STAND_INS, clock)
+        self.kind = kind
+
+    def resolve(self, target: Target) -> None:
+        checked_target(target)
+
+    def start(self, claimed: Claimed, until: datetime) -> None:
+        body = self.begin(claimed, until)
+        self.end(body, body.returned(None))
+
+
 class _Node:
     """The parts of one node, stepped by hand."""
 
@@ -113,7 +131,10 @@ class _Node:
         self._store = store
         self._clock = beat.clock
         allowed = tuple(beat._targets._allowed())
-        executors = [InlineExecutor(kind=kind, allow=allowed, clock=beat.clock) for kind in FUNCTIONS]
+        executors: list[Bodies] = [
+            *(InlineExecutor(kind=kind, allow=allowed, clock=beat.clock) for kind in FUNCTIONS),
+            *(_StandIn(kind, beat.clock) for kind in CHECKED),
+        ]
         for executor in executors:
             executor.connect(store.wake)
         presence = Presence(
