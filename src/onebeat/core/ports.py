@@ -151,8 +151,9 @@ class Ledger(Protocol):
 
         REPEATED when a run of that id exists already, STALE when the version is not the expected one.
         Requests of one schedule in a batch are taken in order, each against the version that the one before
-        left. Each accepted one leaves the event ``run.requested``; waiting runs are promoted. An ``entry_id``
-        is answered as in ``put``.
+        left: one that counts on another which was not accepted is STALE, whatever the version is by now. Each
+        accepted one leaves the event ``run.requested``; waiting runs are promoted. An ``entry_id`` is
+        answered as in ``put``.
         """
 
     def answer(self, answers: Sequence[EntryAnswer]) -> list[bool]:

@@ -48,7 +48,7 @@ from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
 from onebeat.store.memory_inbox import MemoryInbox
 from onebeat.store.moves import DROPPED, REST_DROPPED, cancelled, extended, leased, moved, too_late
-from onebeat.store.putting import DELETED, REPLACED, put_event, refuse_twice
+from onebeat.store.putting import DELETED, REPLACED, Chains, put_event, refuse_twice
 
 
 class MemoryStore(MemoryInbox):
@@ -280,16 +280,18 @@ class MemoryStore(MemoryInbox):
     def request(self, requests: Sequence[Request]) -> list[Answer]:
         with self._lock:
             now = self._clock.now()
-            answers = [self._request(request, now) for request in requests]
+            chains = Chains()
+            answers = [chains.told(each, self._request(each, chains, now)) for each in requests]
             self._notify()
             return answers
 
-    def _request(self, request: Request, now: datetime) -> Answer:
+    def _request(self, request: Request, chains: Chains, now: datetime) -> Answer:
+        holds = chains.holds(request)
         if request.run.id in self._runs:
             self._accept(request, now, run_id=request.run.id)
             return Answer.REPEATED
         row = self._current(request.schedule_id, request.expected_version)
-        if row is None or not self._asks(request):
+        if row is None or not holds or not self._asks(request):
             return Answer.STALE
         self._fire(row, request.run, now)
         self._rows[row.id] = replace(row, version=row.version + 1)

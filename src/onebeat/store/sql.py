@@ -25,7 +25,7 @@ from onebeat.core.model import (
 )
 from onebeat.store.dialects.protocol import HOLD, BatchUpdate, Dialect, ManyRows, Row, Session
 from onebeat.store.handshake import strange
-from onebeat.store.putting import REPLACED, refuse_twice
+from onebeat.store.putting import REPLACED, Chains, refuse_twice
 from onebeat.store.rows import (
     NODE_COLUMNS,
     hold_of,
@@ -169,16 +169,18 @@ class SqlStore(SqlSharing):
             session.lock(SCHEDULES_BY_ID, [request.schedule_id for request in requests])
             self._lock_entries(session, (request.entry_id for request in requests))
             now = session.now()
-            return [self._request(session, request, now) for request in requests]
+            chains = Chains()
+            return [chains.told(each, self._request(session, each, chains, now)) for each in requests]
 
         return self._write(work)
 
-    def _request(self, session: Session, request: Request, now: datetime) -> Answer:
+    def _request(self, session: Session, request: Request, chains: Chains, now: datetime) -> Answer:
+        holds = chains.holds(request)
         if session.row(RUN_EXISTS, (request.run.id,)) is not None:
             self._accept(session, request, now, run_id=request.run.id)
             return Answer.REPEATED
         under = session.row(UNDER_CURRENT, (request.schedule_id, request.expected_version))
-        if under is None or not self._waits(session, request):
+        if under is None or not holds or not self._waits(session, request):
             return Answer.STALE
         self._fire(session, [(request.run, under, None)], now)
         session.run(BUMPED, (request.schedule_id,))

@@ -420,6 +420,27 @@ class SettleSuite(Stage):
         assert sorted(book.states()) == ["a!first", "a!second", "a!third"]
         assert book.row().version == 4
 
+    def test_requests_that_count_on_one_that_came_too_late_come_too_late_as_well(self, book: Book) -> None:
+        row = book.create(overlap=Overlap.QUEUE_ALL)
+        other = book.create("b", overlap=Overlap.QUEUE_ALL)
+        asked = [
+            Request(
+                schedule_id=each.id,
+                expected_version=each.version + number,
+                run=book.asked(each, f"k{number}"),
+            )
+            for number in range(3)
+            for each in (row, other)
+        ]
+        book.accept(book.change(row))  # by one: the second expects the very version that is there now
+        before = book.states()
+
+        answers = book.store.request(asked)
+
+        assert answers[0::2] == [Answer.STALE] * 3
+        assert answers[1::2] == [Answer.ACCEPTED] * 3
+        assert sorted(set(book.states()) - set(before)) == ["b!k0", "b!k1", "b!k2"]
+
     # --- slots ---
 
     def test_a_limited_schedule_promotes_by_due_time_then_id(self, book: Book) -> None:
