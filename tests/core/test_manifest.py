@@ -554,6 +554,8 @@ def test_a_mistake_is_told_with_its_line_and_key(text: str, line: int, said: str
 def test_all_mistakes_are_told_at_once_by_line_and_ten_at_most() -> None:
     told = complaint(f'zon = "UTC"\n{A}grase = 1\n\n[schedules.b]\nevery = "soon"\ncall = "a:b"')
     assert [line.split(":")[1] for line in told.splitlines()] == ["1", "5", "8"]
+    told = complaint('[schedules.a]\ncall = "a"\ncron = "soon"\noverlap = "skp"')
+    assert [line.split(":")[1] for line in told.splitlines()] == ["2", "3", "4"]
 
     many = "".join(f'[schedules.a{number}]\nevery = "soon"\ncall = "a:b"\n' for number in range(25))
     assert len(complaint(many).splitlines()) == 11

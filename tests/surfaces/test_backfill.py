@@ -201,6 +201,17 @@ def test_one_that_meets_somebody_else_is_decided_again(town: Town) -> None:
     assert {run.number for run in bob.runs.list()} == {2}
 
 
+def test_one_that_never_stands_still_is_given_up(town: Town) -> None:
+    bob = town.app("bob")
+    bob.schedules.put("a", HOURLY, close)
+    titles = iter(range(1000))
+    ada = town.meddled("request", lambda: bob.schedules.edit("a", title=f"{next(titles)}") and None, 1000)
+
+    with pytest.raises(Conflict, match="20 times in a row"):
+        ada.runs.backfill("a", at(3))
+    assert bob.runs.list() == []
+
+
 def test_two_at_once_make_each_run_once(town: Town) -> None:
     bob = town.app("bob")
     bob.schedules.put("a", HOURLY, close, overlap="queue_all")

@@ -147,6 +147,15 @@ def test_what_cannot_be_meant_of_one_is_refused_for_it_alone(app: Onebeat) -> No
     assert [(each.name, each.code) for each in acted.refused] == [("bill-a", "invalid_input")]
 
 
+def test_what_the_ledger_cannot_do_is_refused_for_each(app: Onebeat) -> None:
+    acted = app.schedules.where("bill-*").edit(transactional=True)
+
+    assert acted.written == ()
+    assert {each.message.partition(",")[0] for each in acted.refused} == {
+        "transactional=True needs a ledger in a SQL database"
+    }
+
+
 def test_deleting_says_whose_declaration_brings_it_back(app: Onebeat) -> None:
     acted = app.schedules.where(tag="billing").delete()
 

@@ -132,7 +132,6 @@ def _guarded(
     author: Author,
 ) -> Edit | None:
     """Decide for a schedule of a batch; what is raised is its own, and its row stays as it is."""
-    refused.pop(name, None)
     try:
         if row is None or row.deleted:
             raise gone(name)
