@@ -58,6 +58,8 @@ def gone(pid: int) -> None:
         return
     try:
         ended, _, _ = select.select([handle], [], [], PATIENCE_S)
+        if not ended:  # it must not outlive a test that has failed, too
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
         assert ended, f"process {pid} is still there"
     finally:
         os.close(handle)
