@@ -33,8 +33,11 @@ from onebeat import (
     minutes,
     once,
     process,
+    rrule,
     seconds,
     shell,
+    solar,
+    to_rrule,
     window,
     workdays,
 )
@@ -114,6 +117,9 @@ assert_type(
 )
 assert_type(cron("0 9 * * *").outside(holidays("DE", subdivision="BY") | dates("2026-12-24")), TriggerSpec)
 assert_type(interval(minutes=5).within(window("09:00", "17:00", days="MON-FRI")), TriggerSpec)
+assert_type(rrule("FREQ=MONTHLY;BYDAY=-1FR", start=date(2026, 1, 31), zone="Europe/Paris"), TriggerSpec)
+assert_type(to_rrule(solar("sunset", 59.9, 10.75)), str)
+solar("sunrice", 59.9, 10.75)  # type: ignore[arg-type]  # it is sunrise
 assert_type(calendar_interval(months=1, at="09:00", start=date(2026, 1, 31)), TriggerSpec)
 assert_type(cron("0 9 * * *") & interval(hours=1) - once(datetime.now(UTC)), TriggerSpec)
 assert_type(call(send_daily_report), Target)
