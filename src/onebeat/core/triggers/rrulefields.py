@@ -17,6 +17,9 @@ from onebeat.core.triggers.walltime import checked_zone
 RULE_CHARS_MAX = 2_000
 """The longest rule, in characters."""
 
+COUNT_MAX = 1_000_000_000
+"""The largest COUNT: 30 years of seconds. Finding the last one takes up to a second, once."""
+
 INTERVALS_MAX: Final = {
     "YEARLY": 100,
     "MONTHLY": 1_200,
@@ -149,7 +152,7 @@ def read_rule(text: str) -> Rule:
     rule = Rule(
         freq=freq,
         interval=_count(text, "INTERVAL", parts, INTERVALS_MAX[freq]) or 1,
-        count=_count(text, "COUNT", parts, 10**10),
+        count=_count(text, "COUNT", parts, COUNT_MAX),
         until=read_time(parts["UNTIL"], "UNTIL") if "UNTIL" in parts else None,
         months=frozenset(lists.get("BYMONTH", ())),
         weeks=frozenset(lists.get("BYWEEKNO", ())),
