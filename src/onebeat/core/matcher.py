@@ -40,6 +40,8 @@ _NUMBERS |= {name.upper(): str((number + 1) % 7) for number, name in enumerate(c
 def matches(spec: TriggerSpec, start: datetime, end: datetime) -> Iterator[datetime]:
     """Yield every occurrence of ``spec`` in (start, end], oldest first; costs up to a second for each year.
 
+    Recurrence rules of minutes or seconds cost more: some seconds, or minutes, for each year.
+
     Raises InvalidTrigger for a kind that is not checked here, and for a spec that is not anchored.
     """
     start, end = start.astimezone(UTC), end.astimezone(UTC)
