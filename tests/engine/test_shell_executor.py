@@ -387,7 +387,17 @@ watched = Watched(module.ShellExecutor(on=True))
 for token, script in enumerate(sys.argv[1:]):
     watched.start(shell(["/bin/sh", "-c", script]), token=token)
 begun = threading.Event()
-watched.executor._loop.call(begun.set)
+executor = watched.executor
+
+
+def look():  # a command is here as soon as its keeper was told of it, not as soon as it runs
+    if len(executor._commands) == len(sys.argv) - 1:
+        begun.set()
+    else:
+        executor._loop.call(look)
+
+
+executor._loop.call(look)
 begun.wait()
 print("ready", flush=True)
 sys.stdin.read()
