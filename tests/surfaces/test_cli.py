@@ -603,6 +603,9 @@ def test_runs_are_listed_shown_and_their_logs_printed(terminal: Terminal) -> Non
 
     shown = terminal.read("run", "show", "good@20261121T130000Z")
     assert shown["run"]["state"] == "succeeded"
+    assert [line["text"] for line in shown["lines"]] == ["reported 2026-11-21T13:00:00+00:00"]
+    assert terminal("run", "show", "good@20261121T130000Z") == 0
+    assert "info  reported 2026-11-21T13:00:00+00:00" in terminal.said
     assert terminal("run", "show", "bad@20261121T130000Z") == 0
     assert "ValueError: no such order" in terminal.said
 

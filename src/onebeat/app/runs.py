@@ -28,16 +28,19 @@ Rows: TypeAlias = list[Run]
 Lines: TypeAlias = list[LogLine]
 
 RETRIES_MAX = 1000
+LAST_LINES = 10
+"""Lines of its log that are shown with a run; ``logs`` has all."""
 RETRIABLE = frozenset(FINISHED - {RunState.SUCCEEDED, RunState.HANDED_OVER})
 """What a retry in bulk takes up unless states are named."""
 
 
 class RunShown(Noun, frozen=True, kw_only=True):
-    """A run, the definition it was fired under, and its events: earlier attempts are among them."""
+    """A run, the definition it was fired under, its events (of all attempts) and the last it logged."""
 
     run: Run
     definition: Definition
     events: tuple[Event, ...]
+    lines: tuple[LogLine, ...] = ()
 
 
 class Runs:
@@ -194,12 +197,13 @@ class Runs:
     # --- reading ---
 
     def show(self, wanted: str) -> RunShown:
-        """Return a run, the definition it was fired under, and its events, oldest first."""
+        """Return a run, the definition it was fired under, its events and its last lines, oldest first."""
         run = self._found(wanted)
         return RunShown(
             run=run,
             definition=self._desk.store.definition(run.schedule_id, run.number),
             events=tuple(self._desk.run_events(run.id)),
+            lines=tuple(self._desk.store.log(run.id)[-LAST_LINES:]),
         )
 
     def logs(self, wanted: str) -> Lines:

@@ -13,6 +13,7 @@ from onebeat.cli.words import at, cut, document, flat, pairs, plural, progress, 
 from onebeat.core.codec import to_data
 from onebeat.core.durations import span
 from onebeat.core.errors import InvalidInput, OnebeatError
+from onebeat.core.messages import LogLine
 from onebeat.core.model import UNFINISHED, Event, Run
 
 LOG_TAIL = 1000
@@ -100,7 +101,7 @@ def list_(session: Session, /, before: str | None, limit: int, **which: Any) -> 
 @common
 @given
 def show(session: Session, wanted: str) -> None:
-    """Show one run: what it stands for, each attempt, and how it ended.
+    """Show one run: what it stands for, each attempt, how it ended, and the last it logged.
 
     Example: onebeat run show report@20261121T010000Z
     """
@@ -235,8 +236,14 @@ def _shown(session: Session, shown: RunShown) -> str:
             ("result", "" if each.result is None else str(to_data(each.result))),
             ("error", (each.error or "").strip()),
             ("events", "\n".join(_events(session, shown.events))),
+            ("last lines", "\n".join(_lines(session, shown.lines))),
         ]
     )
+
+
+def _lines(session: Session, lines: tuple[LogLine, ...]) -> Iterator[str]:
+    for line in lines:
+        yield f"{at(session, line.at)}  {line.level}  {line.text}"
 
 
 def _events(session: Session, events: tuple[Event, ...]) -> Iterator[str]:
