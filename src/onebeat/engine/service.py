@@ -108,19 +108,7 @@ class Service:
             self._add(DISPATCHER, dispatcher.step, self._quit)
             self._add("alerts", alerts.step, self._quit)
         if works:
-            self._worker = Worker(
-                store,
-                clock,
-                self._executors,
-                self._presence,
-                queues=queues,
-                targets=targets,
-                lease=lease,
-                aside=True,
-                metrics=self.metrics,
-            )
-            for executor in self._executors:
-                executor.connect(store.wake)
+            self._worker = self._works(queues, targets, lease)
             self._add(WORKER, self._worker.step, self._quit_worker)
         else:
             self._add("presence", self._presence.step, self._quit)
@@ -128,6 +116,21 @@ class Service:
             self._add(name, step, self._quit)
         # A queue and not an Event: its put() may interrupt its get(), which is what a signal handler does.
         self._asked: SimpleQueue[None] = SimpleQueue()
+
+    def _works(self, queues: Sequence[str], targets: Sequence[str], lease: timedelta) -> Worker:
+        for executor in self._executors:
+            executor.connect(self._store.wake)
+        return Worker(
+            self._store,
+            self._clock,
+            self._executors,
+            self._presence,
+            queues=queues,
+            targets=targets,
+            lease=lease,
+            aside=True,
+            metrics=self.metrics,
+        )
 
     def _add(self, name: str, step: Callable[[], datetime], quits: threading.Event) -> None:
         self._parts.append(_Part(self, self._clock, name, step, quits))
