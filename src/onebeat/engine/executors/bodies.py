@@ -11,7 +11,7 @@ may be called on any thread; all else is the worker's. docs/design/013-ways-to-r
 import heapq
 import logging
 import traceback
-from asyncio import CancelledError
+from asyncio import CancelledError, Task
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -92,6 +92,13 @@ class Body:
     def halted(self) -> Report:
         """Return the report of a body that was stopped because it had been told to stop."""
         return self.report(Outcome.CANCELLED, error=self._halted())
+
+    def ending(self, task: Task[Report]) -> Report:
+        """Return what a task reports that has ended, also where it was cancelled before its first step."""
+        if task.cancelled():
+            return self.halted()
+        failure = task.exception()
+        return task.result() if failure is None else self.raised(failure)
 
     def lapsed(self) -> Report | None:
         """Return the report of a body that may not begin any more; None where it may."""

@@ -46,7 +46,9 @@ class CoroutineExecutor(Bodies):
 
     def start(self, claimed: Claimed, until: datetime) -> None:
         body = self.begin(claimed, until)
-        body.hold = self._loop.begin(ran(body, self._functions), lambda task: self._done(body, task))
+        body.hold = self._loop.begin(
+            ran(body, self._functions), lambda task: self.end(body, body.ending(task))
+        )
 
     def stop(self, body: Body) -> None:
         body.hold.cancel()
@@ -54,9 +56,6 @@ class CoroutineExecutor(Bodies):
     def close(self) -> None:
         super().close()
         self._loop.close()
-
-    def _done(self, body: Body, task: asyncio.Task[Report]) -> None:
-        self.end(body, ending(body, task))
 
 
 async def ran(body: Body, functions: Functions) -> Report:
@@ -73,11 +72,6 @@ async def ran(body: Body, functions: Functions) -> Report:
         return body.raised(failure)
     _heed(body)
     return body.returned(value)
-
-
-def ending(body: Body, task: asyncio.Task[Report]) -> Report:
-    """Return the report of ``ran``, also where it was cancelled before its first step."""
-    return body.halted() if task.cancelled() else task.result()
 
 
 def _heed(body: Body) -> None:

@@ -94,7 +94,7 @@ class HttpExecutor(Bodies):
             _log.warning("%s", self._few)
             self._few = ""
         body = self.begin(claimed, until)
-        body.hold = self._loop.begin(self._called(body), lambda task: self._done(body, task))
+        body.hold = self._loop.begin(self._called(body), lambda task: self.end(body, body.ending(task)))
 
     def stop(self, body: Body) -> None:
         body.hold.cancel()
@@ -104,15 +104,6 @@ class HttpExecutor(Bodies):
         self._loop.close()
 
     # --- on the loop ---
-
-    def _done(self, body: Body, task: asyncio.Task[Report]) -> None:
-        if task.cancelled():
-            report = body.halted()
-        elif (failure := task.exception()) is not None:
-            report = body.raised(failure)
-        else:
-            report = task.result()
-        self.end(body, report)
 
     async def _called(self, body: Body) -> Report:
         if (lapsed := body.lapsed()) is not None:

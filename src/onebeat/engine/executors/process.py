@@ -33,7 +33,7 @@ from onebeat.engine.executors.functions import Functions
 from onebeat.engine.executors.keeper import Keeper
 from onebeat.engine.executors.loop import Loop
 from onebeat.engine.executors.output import Output
-from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status
+from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status, watched
 
 LOOK = timedelta(seconds=10)
 GRACE = timedelta(seconds=5)
@@ -211,15 +211,9 @@ class _Process:
                 start_new_session=True,
                 bufsize=0,
             )
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout
-        os.set_blocking(self._pipe.fileno(), False)
         try:
-            self._handle = os.pidfd_open(self._process.pid)
-        except OSError:  # not on this system: then no process can be kept here
-            kill_session(self._process.pid)
-            self._process.wait()
-            self._pipe.close()
+            self._pipe, self._handle = watched(self._process)
+        except OSError:
             self._link.close()
             raise
 

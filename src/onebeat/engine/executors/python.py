@@ -12,7 +12,7 @@ from onebeat.core.model import Target
 from onebeat.core.ports import Clock, Sharing
 from onebeat.engine.current import running
 from onebeat.engine.executors.bodies import Bodies, Body
-from onebeat.engine.executors.coroutines import ending, ran
+from onebeat.engine.executors.coroutines import ran
 from onebeat.engine.executors.functions import Functions
 from onebeat.engine.executors.lending import in_transaction
 from onebeat.engine.executors.loop import Loop
@@ -118,7 +118,7 @@ class PythonExecutor(Bodies):
     def _awaited(self, body: Body) -> Report:
         """Have a coroutine function run on the loop, where it can be cancelled, and wait for its end."""
         ended: SimpleQueue[Report] = SimpleQueue()
-        body.hold = self._loop.begin(ran(body, self._functions), lambda task: ended.put(ending(body, task)))
+        body.hold = self._loop.begin(ran(body, self._functions), lambda task: ended.put(body.ending(task)))
         if body.current.stop_reason is not None:  # told before there was anything to cancel
             body.hold.cancel()
         return ended.get()

@@ -9,8 +9,28 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 SEARCHES = 3
+
+
+def watched(process: "Popen[bytes]") -> tuple[IO[bytes], int]:
+    """Return the output of a session's leader, which makes nobody wait, and a handle that tells of its end.
+
+    Where this system has no such handle, the session is killed, and OSError raised.
+    """
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    try:
+        return process.stdout, os.pidfd_open(process.pid)
+    except OSError:
+        kill_session(process.pid)
+        process.stdout.close()
+        process.wait()
+        raise
 
 
 def exit_status(handle: int) -> int | None:

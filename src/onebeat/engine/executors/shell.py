@@ -32,7 +32,13 @@ from onebeat.engine.executors.keeper import Keeper
 from onebeat.engine.executors.loop import Loop
 from onebeat.engine.executors.output import Output
 from onebeat.engine.executors.references import References
-from onebeat.engine.executors.sessions import exit_status, kill_session, signal_group, told_status
+from onebeat.engine.executors.sessions import (
+    exit_status,
+    kill_session,
+    signal_group,
+    told_status,
+    watched,
+)
 
 GRACE = timedelta(seconds=5)
 LINGER = timedelta(seconds=2)
@@ -196,16 +202,7 @@ class _Command:
                 start_new_session=True,
                 bufsize=0,
             )
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout
-        os.set_blocking(self._pipe.fileno(), False)
-        try:
-            self._handle = os.pidfd_open(self._process.pid)
-        except OSError:  # not on this system: then no command can be run here
-            self.kill()
-            self._pipe.close()
-            self._process.wait()
-            raise
+        self._pipe, self._handle = watched(self._process)
         keeper.begun(self._process.pid)
         self._loop.add_reader(self._pipe, self._read)
         self._loop.add_reader(self._handle, self._leader_ended)
