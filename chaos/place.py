@@ -1,0 +1,186 @@
+"""What there is to hurt: nodes in processes of their own, their links, and the server they all share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+from tests.fleet.wire import Wire
+from tests.servers.pairs import Pair
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+class Nobody(Exception):
+    """There is nobody just now whom this may be done to: the play tries something else, and comes back."""
+
+
+class Server(Protocol):
+    """A server of the rig's own, of one of three kinds. ``ask`` takes SQL, or the words of a command."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def ask(self, *words: str) -> Any: ...
+
+
+class Node:
+    """A seat in the fleet: a name, a link of its own, a clock of its own, and one process after another.
+
+    ``life`` counts the processes. ``wire`` is None on SQLite. ``clock_file`` holds by how much its clock is
+    off; whoever sits here next finds it as it is then.
+    """
+
+    def __init__(self, name: str, command: list[str], clock_file: Path, wire: Wire | None) -> None:
+        self.name = name
+        self.life = 0
+        self.wire = wire
+        self.clock_file = clock_file
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Begin the next life. What it says goes to a file of its own. Returns at once."""
+        assert not self.alive, f"{self.name} is alive"
+        self.life += 1
+        log = self.clock_file.with_name(f"{self.name}-{self.life}.log")
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*self._command, self.name, str(self.life)],
+                cwd=TOP,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    def signalled(self, number: int) -> None:
+        """Send a signal to this life, if it still is one."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def ended(self, patience_s: float) -> int | None:
+        """Wait until this life is over; return how it ended, None if it has not."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(patience_s)
+        return None
+
+    def killed(self) -> None:
+        """End this life without a word, if it still is one."""
+        if self.alive:
+            self.signalled(signal.SIGKILL)
+            self.ended(60)
+
+
+class Place:
+    """The fleet, and its ledger.
+
+    ``kind`` is the kind of store, and ``url`` leads to the ledger past all links. ``server`` is None on
+    SQLite; where it has a replica in step, ``pair`` is both of them. ``editor`` is the process that edits: it
+    has a link, and may be hurt like a node.
+    """
+
+    def __init__(self, kind: str, url: str, folder: Path, server: Server | None, pair: Pair | None) -> None:
+        self.kind = kind
+        self.url = url
+        self.folder = folder
+        self.server = server
+        self.pair = pair
+        self.nodes: list[Node] = []
+        self.editor: Node | None = None
+        self.environment: dict[str, str] = {}
+        self._hurt: set[Node] = set()
+
+    # --- whom to hurt ---
+
+    def take(self, rng: Random, *, editor: bool = False) -> Node:
+        """Return a living node that nobody hurts yet, to be hurt. ``editor``: or the editor.
+
+        Raises Nobody rather than take the last healthy node.
+        """
+        well = [node for node in self.nodes if node.alive and node not in self._hurt]
+        if len(well) < 2:
+            raise Nobody
+        if editor and self.editor is not None and self.editor.alive and self.editor not in self._hurt:
+            well.append(self.editor)
+        node = rng.choice(well)
+        self._hurt.add(node)
+        return node
+
+    def give(self, node: Node) -> None:
+        """Take a node for healthy again. Safe to repeat."""
+        self._hurt.discard(node)
+
+    # --- what heals ---
+
+    def environment_of(self, node: Node) -> dict[str, str]:
+        """Return the environment that a node's life begins with."""
+        return self.environment
+
+    def restart_node(self, node: Node) -> None:
+        """Begin another life, ending the one there is without a word. Returns before it serves."""
+        node.killed()
+        node.start(self.environment_of(node))
+
+    def fail_over(self) -> None:
+        """Kill the server, make its replica the server, and lead every link there. Once only.
+
+        Raises Nobody where there is no replica, or none any more.
+        """
+        if self.pair is None:
+            raise Nobody
+        pair, self.pair = self.pair, None
+        pair.kill()
+        pair.promote()
+        self.server = pair.replica
+        self.url = pair.url(pair.replica_port)
+        self.lead(pair.replica_port)
+
+    def lead(self, port: int) -> None:
+        """Lead every link to another port of this machine."""
+        seats = [*self.nodes, *([self.editor] if self.editor is not None else [])]
+        for wire in [node.wire for node in seats if node.wire is not None]:
+            wire.cut()
+            wire.mend(port)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for node in [*self.nodes, *([self.editor] if self.editor is not None else [])]:
+            node.killed()
+            if node.wire is not None:
+                node.wire.close()
+        if self.server is not None:
+            self.server.stop()
+
+
+def python(module: str, *words: str) -> list[str]:
+    """Return the command that runs a module of ours."""
+    return [sys.executable, "-m", module, *words]
