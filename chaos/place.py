@@ -12,8 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from tests.fleet.wire import Wire
 from tests.servers.pairs import Pair
+
+from chaos.wire import Wire
 
 TOP = Path(__file__).resolve().parents[1]
 

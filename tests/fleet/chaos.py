@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
+from chaos.wire import Wire
 from tests.fleet.fleet import Fleet, Node
-from tests.fleet.wire import Wire
 from tests.servers.pairs import PAIRS, Pair
 from tests.servers.running import SERVERS
 

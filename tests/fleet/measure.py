@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from chaos.wire import Burden, Link
 from tests.fleet.fleet import Fleet
 from tests.servers.pairs import PAIRS
 from tests.servers.running import SERVERS
@@ -32,7 +33,8 @@ def measured(kind: str, lag: str, place: Path) -> str:
     try:
         fleet.put(SCHEDULES, spread=True)
         pair.catch_up()
-        pair.wire.delay_s = 0.0 if in_step else float(lag) / 1000
+        if not in_step:
+            pair.wire.lay(Burden(down=Link(latency_s=float(lag) / 1000)))
         fleet.start(NODES, lease=LEASE_S)
         fleet.until_fired(1)  # with all that was owed before they began
         fleet.until_fired(BEFORE)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from tests.fleet.wire import Wire
+from chaos.wire import Wire
 from tests.servers import mariadb, redis
 from tests.servers.running import SERVERS, START_S, Place
 
