@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -102,14 +102,21 @@ class Node:
 class Place:
     """The fleet, and its ledger.
 
-    ``kind`` is the kind of store, and ``url`` leads to the ledger past all links. ``server`` is None on
-    SQLite; where it has a replica in step, ``pair`` is both of them. ``editor`` is the process that edits: it
-    has a link, and may be hurt like a node.
+    ``kind`` is the kind of store, and ``url`` leads to the ledger past all links; ``at`` returns the URL by
+    way of a port. ``server`` is None on SQLite; where it has a replica in step, ``pair`` is both of them.
+    ``editor`` is the process that edits: it has a link, and may be hurt like a node.
     """
 
-    def __init__(self, kind: str, url: str, folder: Path, server: Server | None, pair: Pair | None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        at: Callable[[int], str],
+        server: Server | None = None,
+        pair: Pair | None = None,
+    ) -> None:
         self.kind = kind
-        self.url = url
+        self.at = at
         self.folder = folder
         self.server = server
         self.pair = pair
@@ -117,6 +124,15 @@ class Place:
         self.editor: Node | None = None
         self.environment: dict[str, str] = {}
         self._hurt: set[Node] = set()
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the ledger itself."""
+        return self.at(0 if self.server is None else self.server.port)
+
+    def wired(self) -> Wire | None:
+        """Return a new link to the server, None on SQLite."""
+        return None if self.server is None else Wire(self.server.port)
 
     # --- whom to hurt ---
 
@@ -137,6 +153,15 @@ class Place:
     def give(self, node: Node) -> None:
         """Take a node for healthy again. Safe to repeat."""
         self._hurt.discard(node)
+
+    def hurts(self, node: Node) -> bool:
+        """Return whether somebody hurts a node just now."""
+        return node in self._hurt
+
+    @property
+    def seats(self) -> list[Node]:
+        """All nodes, and the editor."""
+        return [*self.nodes, *([self.editor] if self.editor is not None else [])]
 
     # --- what heals ---
 
@@ -160,13 +185,11 @@ class Place:
         pair.kill()
         pair.promote()
         self.server = pair.replica
-        self.url = pair.url(pair.replica_port)
         self.lead(pair.replica_port)
 
     def lead(self, port: int) -> None:
         """Lead every link to another port of this machine."""
-        seats = [*self.nodes, *([self.editor] if self.editor is not None else [])]
-        for wire in [node.wire for node in seats if node.wire is not None]:
+        for wire in [node.wire for node in self.seats if node.wire is not None]:
             wire.cut()
             wire.mend(port)
 
@@ -174,12 +197,10 @@ class Place:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for node in [*self.nodes, *([self.editor] if self.editor is not None else [])]:
+        for node in self.seats:
             node.killed()
             if node.wire is not None:
                 node.wire.close()
-        if self.server is not None:
-            self.server.stop()
 
 
 def python(module: str, *words: str) -> list[str]:

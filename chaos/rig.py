@@ -1,0 +1,280 @@
+"""A run of the rig, from an empty ledger to the evidence: what the faults, the editor and the bodies left.
+
+    put the load ──► nodes, editor ──► the play, for so many minutes ──► calm: everybody well, nobody edits
+        ──► pause all: nothing more is owed ──► until no run is unfinished ──► nodes end
+
+What is in the folder afterwards is all that the judge reads.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chaos import load
+from chaos.faults.protocol import Fault
+from chaos.opening import opened
+from chaos.place import Node, Place, python
+from chaos.play import Play
+from chaos.world import EFFECTS, FAULTS, HISTORY, Orders, origin_s, real_now
+from onebeat import Onebeat
+from onebeat.app.desk import Written
+from onebeat.core.messages import RunQuery
+from onebeat.core.model import UNFINISHED
+from onebeat.testing.history import Limits, Operation, Writer
+
+BATCH = 250
+WARM_S = 3.0
+"""Before the first fault: a fleet begins, which is none."""
+CALM_S = 5.0
+"""After the last fault, and before the end of what is owed."""
+REST_S = 240.0
+"""How long the slowest recovery may take: longer is a finding."""
+END_S = 30.0
+LOOK_S = 0.2
+UNFINISHED_MAX = 1000
+
+
+class Settings(NamedTuple):
+    """What a run is told."""
+
+    store: str
+    minutes: float
+    seed: int
+    folder: Path
+    nodes: int = 4
+    lease_s: float = 3.0
+    size: float = 1.0
+    edits_s: float = 100.0
+    shared: bool = True
+    sabotage: str = ""
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rig says of a run beside its evidence: `run.json`."""
+
+    store: str
+    facts: dict[str, str]
+    minutes: float
+    seed: int
+    settings: dict[str, Any]
+    began_at: datetime
+    calm_at: datetime
+    until: datetime
+    ended_at: datetime
+    lives: int
+    done: dict[str, int]
+    interrupted: bool
+    unfinished: int
+
+
+class Rig:
+    """One run. ``tell`` is called often, with a line for a person."""
+
+    def __init__(self, settings: Settings, faults: Sequence[Fault], tell: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._faults = [fault for fault in faults if settings.store in fault.stores]
+        self._tell = tell
+        self._origin = origin_s()
+        self._folder = settings.folder.resolve()
+        self._effects = Counted(self._folder / EFFECTS)
+        self._history = Writer(self._folder / HISTORY)
+        self._number = 0
+        self._interrupted = False
+        self._nap = threading.Event()
+
+    def now(self) -> datetime:
+        """Return the observer's instant."""
+        return real_now(self._origin)
+
+    def run(self) -> Story:
+        """Play it, and return what there is to say of it. An interrupt ends the play and no more."""
+        settings, rng, began_at = self._settings, Random(self._settings.seed), self.now()
+        with opened(settings.store, self._folder) as place:
+            with self._app(place) as beat:
+                self._put(beat, place)
+                self._people(place)
+            faults = Writer(self._folder / FAULTS)
+            play = Play(place, self._faults, rng, write=faults.write, now=self.now)
+            with self._interruptible():
+                self._pass(WARM_S)
+                play.go(settings.minutes * 60, lambda: self._say(play))
+            play.calm()
+            calm_at = self.now()
+            assert place.editor is not None
+            end(place.editor)
+            with self._interruptible():
+                self._pass(CALM_S)
+            with self._app(place) as beat:  # its server may be another one by now
+                until = self._pause(beat)
+                unfinished = self._rest(beat)
+                for node in place.nodes:
+                    end(node)
+                facts = beat.store.facts()
+            return Story(
+                store=settings.store,
+                facts=facts,
+                minutes=settings.minutes,
+                seed=settings.seed,
+                settings={
+                    name: value
+                    for name, value in settings._asdict().items()
+                    if name not in ("store", "minutes", "seed", "folder")
+                },
+                began_at=began_at,
+                calm_at=calm_at,
+                until=until,
+                ended_at=self.now(),
+                lives=sum(node.life for node in place.nodes),
+                done=dict(sorted(play.done.items())),
+                interrupted=self._interrupted,
+                unfinished=unfinished,
+            )
+
+    # --- the beginning ---
+
+    @contextmanager
+    def _app(self, place: Place) -> Iterator[Onebeat]:
+        beat = Onebeat(place.url, modules=("chaos",), actor="rig")
+        try:
+            yield beat
+        finally:
+            beat.close()
+
+    def _put(self, beat: Onebeat, place: Place) -> None:
+        """Put the load, and write down that it was asked for, and what the answer was."""
+        second = beat.store.now().replace(microsecond=0)
+        wanted = dict(load.wanted(self._settings.size, second))
+        names = list(wanted)
+        for begin in range(0, len(names), BATCH):
+            batch = {name: wanted[name] for name in names[begin : begin + BATCH]}
+            numbers = {
+                name: self._write(
+                    schedule=name,
+                    action="put",
+                    phase="invoke",
+                    trigger=definition.trigger,
+                    limits=Limits.of(definition.policy),
+                )
+                for name, definition in batch.items()
+            }
+            self._answered(numbers, "put", beat.schedules.put_all(batch))
+
+    def _people(self, place: Place) -> None:
+        """Begin the nodes and the editor, each on a link and with a clock of its own."""
+        settings = self._settings
+        for index in range(settings.nodes):
+            share = (index, settings.nodes) if settings.shared else None
+            place.nodes.append(self._seat(place, "chaos.node", f"node-{index}", share=share))
+        edited = tuple(load.edited(settings.size))
+        place.editor = self._seat(place, "chaos.editor", "editor", edited=edited, edits_s=settings.edits_s)
+        for seat in place.seats:
+            place.restart_node(seat)
+
+    def _seat(self, place: Place, module: str, name: str, **more: Any) -> Node:
+        wire = place.wired()
+        orders = Orders(
+            url=place.url if wire is None else place.at(wire.port),
+            folder=str(self._folder),
+            origin_s=self._origin,
+            lease_s=self._settings.lease_s,
+            sabotage=self._settings.sabotage,
+            seed=self._settings.seed,
+            **more,
+        )
+        command = python(module, msgspec.json.encode(orders).decode())
+        return Node(name, command, self._folder / f"{name}.clock", wire)
+
+    # --- the end ---
+
+    def _pause(self, beat: Onebeat) -> datetime:
+        """Pause all there is; return the instant after which nothing is owed."""
+        names = [row.name for row in beat.schedules.find()]
+        for begin in range(0, len(names), BATCH):
+            batch = names[begin : begin + BATCH]
+            numbers = {name: self._write(schedule=name, action="pause", phase="invoke") for name in batch}
+            self._answered(numbers, "pause", beat.schedules.where(*batch).pause().written)
+        return self.now()
+
+    def _rest(self, beat: Onebeat) -> int:
+        """Wait until no run is unfinished; return how many are when patience is over."""
+        end_s = time.monotonic() + REST_S
+        query = RunQuery(states=tuple(UNFINISHED), limit=UNFINISHED_MAX)
+        while True:
+            left = len(beat.store.runs(query))
+            self._tell(f"{self._effects.began()} began; {left} unfinished")
+            if not left or time.monotonic() > end_s:
+                return left
+            self._nap.wait(LOOK_S)
+
+    # --- what is written and said ---
+
+    def _write(self, *, number: int | None = None, **words: Any) -> int:
+        if number is None:
+            self._number += 1
+            number = self._number
+        self._history.write(Operation(number=number, at=self.now(), **words))
+        return number
+
+    def _answered(self, numbers: Mapping[str, int], action: str, answers: Iterable[Written]) -> None:
+        for answer in answers:
+            name = answer.schedule.name
+            phase = "ok" if answer.changed else "fail"
+            self._write(number=numbers[name], schedule=name, action=action, phase=phase, cut=answer.cut_at)
+
+    def _pass(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while (left := end_s - time.monotonic()) > 0:
+            self._tell(f"{self._effects.began()} began")
+            self._nap.wait(min(left, LOOK_S))
+
+    def _say(self, play: Play) -> None:
+        forces = ", ".join(f"{each.fault.kind} ({each.ending.target})" for each in play.in_force)
+        self._tell(f"{self._effects.began()} began, {play.done.total()} faults; in force: {forces or '-'}")
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let an interrupt end what is within, and be remembered: what comes after it is done."""
+        if self._interrupted:
+            return
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._interrupted = True
+
+
+class Counted:
+    """How many bodies have begun, by the file that they write; it reads what is new each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._began = 0
+
+    def began(self) -> int:
+        if self._path.exists():
+            with self._path.open("rb") as lines:
+                lines.seek(self._at)
+                new = lines.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._at += len(whole)
+            self._began += whole.count(b'"phase":"began"')
+        return self._began
+
+
+def end(node: Node) -> None:
+    """Ask a process to end, and end it without a word if it does not."""
+    if node.alive:
+        node.signalled(signal.SIGCONT)
+        node.signalled(signal.SIGTERM)
+        node.ended(END_S)
+    node.killed()
