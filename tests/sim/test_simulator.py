@@ -12,6 +12,7 @@ import pytest
 from onebeat.store.memory import MemoryStore
 from onebeat.testing import simulator
 from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
+from onebeat.testing.sim_draw import Plan
 from onebeat.testing.sim_world import SILENT, TELLING, WRITING
 
 LAB = Path(simulator.__file__).parent
@@ -47,6 +48,21 @@ def test_a_seed_is_the_whole_world() -> None:
 
     assert len(told[0]) > 1000
     assert told[0] == told[1]
+
+
+@pytest.mark.slow
+def test_what_is_left_out_does_not_happen_and_shifts_nothing_before_it_would_have() -> None:
+    whole: list[str] = []
+    cut: list[str] = []
+    simulator.survive(7, MemoryStore, whole.append)
+
+    lived = simulator.survive(7, MemoryStore, cut.append, Plan(without=frozenset({"crash after commit"})))
+
+    crash = next(index for index, line in enumerate(whole) if ": crash after " in line)
+    assert crash > 100
+    assert cut[:crash] == whole[:crash]
+    assert not [line for line in cut if ": crash after " in line]
+    assert not lived.faults["crash after commit"]
 
 
 @pytest.mark.slow

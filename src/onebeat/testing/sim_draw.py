@@ -1,7 +1,9 @@
-"""What one seed draws: the cluster, its schedules, its bodies and its bad luck.
+"""What one seed draws: the cluster, its schedules, its bodies and its bad luck; and what is left out of it.
 
-One generator for everything, so that a seed is the whole world. Periods and durations are short, so that two
-minutes of virtual time hold hundreds of occurrences and every kind of trouble among them.
+Each concern has a generator of its own, made from the seed and its name: what an editor does, what befalls a
+life's calls, how its clock is off, how an attempt goes. So leaving one kind of trouble out does not change
+what is drawn for the others, and a world can be cut down to what matters in it. Periods and durations are
+short, so that two minutes of virtual time hold hundreds of occurrences and every kind of trouble among them.
 """
 
 import random  # noqa: TID251 - the seed is printed, and it is what repeats a world
@@ -32,6 +34,45 @@ PERIODS = (0.5, 1, 1, 1, 1, 1.5, 2, 2, 3, 5)
 GRIDS = ("*/2", "*/3", "*/5", "0,15,30,45", "7,8,9,50")
 
 
+CLOCKS = ("constant", "linear", "periodic", "step", "drift")
+"""The shapes in which a node's clock is wrong, if it is: see sim_clocks.py."""
+
+KINDS = (
+    "crash before commit",
+    "crash after commit",
+    "crash between steps",
+    "reply lost",
+    "unavailable",
+    "outage",
+    "pause in a step",
+    "pause between steps",
+    "slow call",
+    "slow store",
+    *(f"clock {shape}" for shape in CLOCKS),
+    "clock set back",
+    "edit conflict",
+    "hint lost",
+)
+"""What is counted."""
+
+MILD = frozenset({"edit conflict", "hint lost"})
+"""Counted, but not among the faults that a seed is said to have survived: these happen anyway."""
+
+
+class Plan(NamedTuple):
+    """What is left of a drawn world: all of it, unless something is to be left out.
+
+    ``without`` names kinds of trouble, kinds of edits, nodes and schedules; ``until`` is where the safety
+    phase ends, in seconds.
+    """
+
+    without: frozenset[str] = frozenset()
+    until: float | None = None
+
+
+WHOLE = Plan()
+
+
 class Body(NamedTuple):
     """How one attempt will go: when it ends, how, and whether it looks when it is told to stop."""
 
@@ -58,11 +99,10 @@ class Luck(NamedTuple):
 
 
 class Draw:
-    """The one source of chance in a world."""
+    """The source of chance for one concern of a world, named by ``of``: the seed first."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.chance = self.rng.random
+    def __init__(self, *of: object) -> None:
+        self.chance = random.Random("/".join(map(str, of))).random
 
     def one(self, choices: Sequence[T]) -> T:
         """Return one of the choices."""
@@ -89,10 +129,6 @@ class Draw:
             shared=self.chance() < 0.3,
             any_before=0.006 * harsh + 6 * overtaken,
         )
-
-    def clock_error(self) -> timedelta:
-        """Return how far a node's clock is off: half of them are right, the others up to 5 s wrong."""
-        return timedelta(0) if self.chance() < 0.5 else self.within(-5, 5)
 
     def definition(self, now: datetime) -> Definition:
         """Return a schedule's definition."""

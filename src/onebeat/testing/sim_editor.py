@@ -28,19 +28,20 @@ class Editor(Node):
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
-        self._acts: list[tuple[float, Callable[[str], None]]] = [
-            (0.22, self._change),
-            (0.10, self._pause),
-            (0.14, self._resume),
-            (0.07, self._delete),
-            (0.10, self._skip_next),
-            (0.15, self._request),
-            (0.10, self._cancel),
-            (0.07, self._hold),
-            (0.05, self._purge),
+        self._acts: list[tuple[float, str, Callable[[str], None]]] = [
+            (0.22, "edit", self._change),
+            (0.10, "pause", self._pause),
+            (0.14, "resume", self._resume),
+            (0.07, "delete", self._delete),
+            (0.10, "skip", self._skip_next),
+            (0.15, "request", self._request),
+            (0.10, "cancel", self._cancel),
+            (0.07, "hold", self._hold),
+            (0.05, "purge", self._purge),
         ]
-        self.retired = False
+        self.retired = not world.has(name)
         self._number = 0
+        self._steps = 0
 
     def start(self) -> None:
         """Whoever comes back has forgotten what was under way."""
@@ -48,7 +49,9 @@ class Editor(Node):
 
     def step(self) -> datetime:
         """Do one thing to one schedule; return when to do the next."""
-        world, draw = self.world, self.world.draw
+        world = self.world
+        self._steps += 1  # each is drawn apart: leaving one out leaves the others as they are
+        self.draw = draw = world.drawn(self.holder, self._steps)
         if not self.retired:
             if world.watch.seen.held is not None and draw.chance() < 0.5:
                 self.release()
@@ -63,15 +66,18 @@ class Editor(Node):
 
     def act(self, name: str) -> None:
         """Do something to a schedule, or create it where it is not."""
+        if not self.world.has(name):
+            return
         found = self._ledger.owing([name])
         if not found or found[0][0].deleted:
             self._create(name)
             return
-        chance = self.world.draw.chance()
-        for share, act in self._acts:
+        chance = self.draw.chance()
+        for share, kind, act in self._acts:
             chance -= share
             if chance < 0:
-                act(name)
+                if self.world.has(kind):
+                    act(name)
                 return
 
     # --- edits ---
@@ -79,7 +85,7 @@ class Editor(Node):
     def _author(self, edit_id: str) -> edits.Author:
         """Read the clock, then the hold. Now and then look only at the clock: a hold came in between."""
         cut = self._ledger.now()
-        held = self.world.draw.chance() < 0.8 and self._ledger.held() is not None
+        held = self.draw.chance() < 0.8 and self._ledger.held() is not None
         return edits.Author(edit_id=edit_id, cut_at=cut, actor=self.name, reason="as drawn", held=held)
 
     def _edit(self, name: str, change: Change) -> None:
@@ -116,8 +122,8 @@ class Editor(Node):
         tombstone = found[0][0] if found else None
         if tombstone is not None and not tombstone.deleted:
             return
-        definition = self.world.draw.definition(author.cut_at)
-        run_now = self.world.draw.chance() < 0.2
+        definition = self.draw.definition(author.cut_at)
+        run_now = self.draw.chance() < 0.2
         try:
             edit = edits.create(name, definition, author, tombstone=tombstone, run_now=run_now)
         except InvalidInput:
@@ -127,7 +133,7 @@ class Editor(Node):
 
     def _change(self, name: str) -> None:
         def change(row: Schedule, load: Load, author: edits.Author) -> Edit:
-            return edits.edit(row, load, self.world.draw.changed(row.definition, author.cut_at), author)
+            return edits.edit(row, load, self.draw.changed(row.definition, author.cut_at), author)
 
         self._edit(name, _alive(change))
 
@@ -153,7 +159,7 @@ class Editor(Node):
     def _request(self, name: str) -> None:
         self._number += 1
         key = f"{self.holder}-{self._number}".replace(".", "-")
-        forced = self.world.draw.chance() < 0.5
+        forced = self.draw.chance() < 0.5
         for _ in range(TRIES):
             now = self._ledger.now()
             found = self._ledger.owing([name])
@@ -177,7 +183,7 @@ class Editor(Node):
         states = (RunState.WAITING, *sorted(LIVE))
         runs = self._ledger.runs(RunQuery(schedule=name, states=states))
         if runs:
-            self._ledger.advance([Cancel(run_id=self.world.draw.one(runs).id)])
+            self._ledger.advance([Cancel(run_id=self.draw.one(runs).id)])
 
     def _hold(self, name: str) -> None:
         """Stop all firing, and let it go on a few seconds later: or leave that to the next who holds."""

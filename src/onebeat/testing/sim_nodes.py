@@ -11,10 +11,13 @@ from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
 from onebeat.testing.evidence import Effect
 from onebeat.testing.sim_draw import KIND, Body
-from onebeat.testing.sim_world import Node, World
+from onebeat.testing.sim_world import Node, Spell, World
 
 POLL = timedelta(seconds=1)
 """A world is short: its nodes look more often than real ones, where hints are lost."""
+
+EVERY = timedelta(seconds=20)
+"""How often the weather may change."""
 
 
 class DispatcherNode(Node):
@@ -113,7 +116,7 @@ class Bodies:
                 at=world.clock.now(),
             ),
         )
-        body = world.draw.body()
+        body = world.drawn(run.id, run.attempt).body()
         timeout = claimed.definition.policy.timeout
         deadline = None if timeout is None or run.started_at is None else run.started_at + timeout
         self._running[run.id, run.token] = Running(claimed, body, world.time + body.lasts, deadline)
@@ -175,16 +178,27 @@ class Bodies:
 
 
 class Weather(Node):
-    """Now and then the store's clock is set back, as a server's clock is."""
+    """What befalls the store itself: its clock is set back, it is slow for a while, or nobody reaches it."""
 
     def start(self) -> None:
         """Begin to blow."""
 
     def step(self) -> datetime:
-        """Set the store's clock back, seldom; never forward past the world's time."""
-        world = self.world
-        if world.faulty and world.draw.chance() < 0.3:
-            world.shift -= world.draw.within(0.001, 2.5)
-            world.faults["clock set back"] += 1
-            # Who waits for an instant waits for it on a clock that shows it later now.
-        return world.clock.now() + timedelta(seconds=20)
+        """Let something happen, or nothing."""
+        world, draw = self.world, self.draw
+        if world.faulty:
+            back, chance = draw.within(0.001, 2.5), draw.chance()
+            if chance < 0.3 and world.strikes("clock set back"):
+                # Never forward past the world's time. Who waits for an instant waits for it on a clock that
+                # shows it later now.
+                world.shift -= back
+            slow, out = self._spell(3, 8), self._spell(1, 12)
+            if draw.chance() < 0.2 and world.strikes("slow store"):
+                world.slow = slow
+            if draw.chance() < 0.2 and world.strikes("outage"):
+                world.out = out
+        return world.clock.now() + EVERY
+
+    def _spell(self, least: float, most: float) -> Spell:
+        since = self.world.time + self.draw.within(0, EVERY.total_seconds() / 2)
+        return Spell(since, since + self.draw.within(least, most))

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from onebeat.core.errors import StoreUnavailable
 from onebeat.core.messages import ScheduleQuery
@@ -21,7 +21,8 @@ from onebeat.core.ports import Clock, Store
 from onebeat.testing.checkers import Broken, Watch
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import WRITING_VERBS
-from onebeat.testing.sim_draw import Draw
+from onebeat.testing.sim_clocks import NodeClock
+from onebeat.testing.sim_draw import WHOLE, Draw, Plan
 
 WRITING = frozenset(WRITING_VERBS)
 TELLING = {
@@ -68,16 +69,11 @@ class StoreClock:
         return self._world.time + self._world.shift
 
 
-class NodeClock:
-    """A node's own clock, which is off."""
+class Spell(NamedTuple):
+    """A while in which something is wrong with the store, for everybody."""
 
-    def __init__(self, world: "World", error: timedelta) -> None:
-        self._world = world
-        self._error = error
-
-    def now(self) -> datetime:
-        """Return what the node believes."""
-        return self._world.time + self._error
+    since: datetime = NOON
+    until: datetime = NOON
 
 
 class Line:
@@ -112,16 +108,23 @@ class Node(ABC):
         self.life = 0
         self.up = False
         self.busy = False  # in the middle of a step, and overtaken
-        self.doomed = False  # killed while it was overtaken
         self.wake_at = world.time
         self.sleeps_until = world.time
         self.clock: Clock = StoreClock(world)
         self.ledger: Store | None = None
+        self.draw = self.fate = world.drawn(name)
 
     @property
     def holder(self) -> str:
         """Return the identity of this life."""
         return f"{self.name}.{self.life}"
+
+    def begin(self) -> None:
+        """Begin the next life: what it will do, and what will befall its calls, is drawn apart."""
+        self.life += 1
+        self.up = True
+        self.draw = self.world.drawn(self.holder)
+        self.fate = self.world.drawn(self.holder, "fate")
 
     @abstractmethod
     def start(self) -> None:
@@ -141,19 +144,29 @@ class Node(ABC):
 
     def die(self) -> None:
         """Lose everything; come back after a while."""
-        self.up, self.doomed = False, False
-        self.sleeps_until = self.world.time + self.world.draw.within(0.1, 1.5 * self.world.lease_s)
+        self.up = False
+        self.sleeps_until = self.world.time + self.fate.within(0.1, 1.5 * self.world.lease_s)
         self.wake_at = self.sleeps_until
 
 
 class World:
     """Time, the ledger, the nodes, and what befalls them."""
 
-    def __init__(self, seed: int, open_store: Callable[[Clock], Store], *, connects: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        open_store: Callable[[Clock], Store],
+        *,
+        connects: bool = False,
+        plan: Plan = WHOLE,
+    ) -> None:
+        self.seed = seed
+        self.plan = plan
         self.open_store = open_store
         self.connects = connects  # each life opens the store anew; if not, all share one
-        self.draw = Draw(seed)
+        self.draw = self.drawn("cluster")
         self.luck = self.draw.luck()
+        self._hints = self.drawn("hints")
         self.lease_s = self.luck.lease.total_seconds()
         self.time = NOON
         self.shift = timedelta(0)
@@ -164,7 +177,19 @@ class World:
         self.faults: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.faulty = False
+        self.slow = self.out = Spell()
         self.trace: Callable[[str], None] | None = None
+
+    def drawn(self, *concern: object) -> Draw:
+        """Return the source of chance for one concern."""
+        return Draw(self.seed, *concern)
+
+    def has(self, what: str) -> bool:
+        """Return whether a kind of trouble, an edit, a node or a schedule is part of this world.
+
+        Asked only after everything about it is drawn, so that leaving it out shifts nothing else.
+        """
+        return what not in self.plan.without
 
     # --- time and turns ---
 
@@ -182,13 +207,10 @@ class World:
     def turn(self, node: Node) -> None:
         """Let one node take one turn, whatever becomes of it."""
         if not node.up:
-            node.life += 1
+            node.begin()
             self._tell(f"{node.holder} starts")
             if self.faulty:
-                error = self.draw.clock_error()
-                self.faults["clock error"] += bool(error)
-                node.clock = NodeClock(self, error)
-            node.up = True
+                self._set_clock(node)
             node.start()
         node.busy = True
         try:
@@ -204,23 +226,38 @@ class World:
             node.busy = False
         node.wake_at = max(node.wake_at, node.sleeps_until)
 
+    def _set_clock(self, node: Node) -> None:
+        """Give a life a clock that may be wrong for as long as it lasts, also after faults have stopped."""
+        clock = NodeClock(lambda: self.time, self.drawn(node.holder, "clock"))
+        wrong = clock.shape is not None and self.strikes(f"clock {clock.shape}")
+        node.clock = clock if wrong else StoreClock(self)
+
     def _after_turn(self, node: Node) -> None:
         """Between two turns a process may die or sleep, too: bodies that it was running stop with it."""
-        chance = self.draw.chance()
-        if chance < self.luck.crash:
-            self.faults["crash between steps"] += 1
-            raise Crash
-        if chance < self.luck.crash + self.luck.pause:
-            self.faults["pause between steps"] += 1
-            node.sleeps_until = self.time + self._long()
+        luck, chance = self.luck, node.fate.chance()
+        if chance >= luck.crash + luck.pause:
+            return
+        duration = self._long(node)
+        if chance < luck.crash:
+            if self.strikes("crash between steps"):
+                raise Crash
+        elif self.strikes("pause between steps"):
+            node.sleeps_until = self.time + duration
 
-    def _long(self) -> timedelta:
+    def strikes(self, kind: str) -> bool:
+        """Count a fault; return False where its kind is left out."""
+        strikes = self.has(kind)
+        self.faults[kind] += strikes
+        return strikes
+
+    def _long(self, node: Node) -> timedelta:
         """Return a while that no lease outlives."""
-        return self.draw.within(1.1 * self.lease_s, 2 * self.lease_s)
+        return node.fate.within(1.1 * self.lease_s, 2 * self.lease_s)
 
     def peace(self) -> None:
         """Stop all faults, and bring every node back."""
         self.faulty = False
+        self.slow = self.out = Spell()
         for node in self.nodes:
             node.sleeps_until = self.time
             node.wake_at = min(node.wake_at, self.time)
@@ -241,7 +278,9 @@ class World:
         self.calls[verb] += 1
         writes = verb in WRITING
         share = 1.0 if writes else READS
-        chance = self.draw.chance()
+        if self.faulty:
+            self._weather(node, verb)
+        chance = node.fate.chance()
         if chance < share * self.luck.any_before:
             self._before(node, verb, chance / share)
         at = self.time + self.shift
@@ -268,6 +307,13 @@ class World:
         except Broken as broken:
             raise WorldEnds(str(broken)) from broken
 
+    def _weather(self, node: Node, verb: str) -> None:
+        """Let a call meet what is wrong with the store for everybody."""
+        if self.slow.since <= self.time < self.slow.until:
+            self._linger(node, f"waits for {verb}", node.fate.within(0.05, 2))
+        if self.out.since <= self.time < self.out.until:
+            self._fail(node, f"{verb} finds no ledger")
+
     def _before(self, node: Node, verb: str, chance: float) -> None:
         luck = self.luck
         overtaken = luck.overtaken * max(node.meets, MEETS.get((node.role, verb), 1.0))
@@ -278,67 +324,66 @@ class World:
         if not self.faulty or chance < 0:
             return
         if chance < luck.crash:
-            self._kill(node, f"crash before {verb}", "crash before commit")
+            if self.strikes("crash before commit"):
+                self._kill(node, f"crash before {verb}")
+            return
         chance -= luck.crash
         if chance < luck.unavailable:
-            self._fail(node, f"{verb} finds no ledger", "unavailable")
+            if self.strikes("unavailable"):
+                self._fail(node, f"{verb} finds no ledger")
+            return
         chance -= luck.unavailable
         if chance < luck.pause:
-            self._linger(node, f"sleeps before {verb}", "pause in a step", self._long())
+            duration = self._long(node)
+            if self.strikes("pause in a step"):
+                self._linger(node, f"sleeps before {verb}", duration)
             return
         chance -= luck.pause
         if chance < luck.slow * node.meets:
-            self._linger(node, f"waits for {verb}", "slow call", self.draw.within(0.3, 3))
+            duration = node.fate.within(0.3, 3)
+            if self.strikes("slow call"):
+                self._linger(node, f"waits for {verb}", duration)
 
-    def _linger(self, node: Node, what: str, kind: str, duration: timedelta) -> None:
+    def _linger(self, node: Node, what: str, duration: timedelta) -> None:
         """Let life go on while a node is in the middle of a step."""
-        self.faults[kind] += 1
         self._tell(f"{node.holder} {what}")
         self.run(self.time + duration)
-        self._still_there(node)
 
     def _after(self, node: Node, verb: str) -> None:
-        luck, chance = self.luck, self.draw.chance()
+        luck, chance = self.luck, node.fate.chance()
         if self.faulty:
-            if chance < luck.crash:
-                self._kill(node, f"crash after {verb}", "crash after commit")
+            if chance < luck.crash and self.strikes("crash after commit"):
+                self._kill(node, f"crash after {verb}")
             chance -= luck.crash
-            if chance < luck.reply_lost:
-                self._fail(node, f"the reply to {verb} is lost", "reply lost")
+            if 0 <= chance < luck.reply_lost and self.strikes("reply lost"):
+                self._fail(node, f"the reply to {verb} is lost")
             chance -= luck.reply_lost
-        if chance < luck.overtaken / 3:
+        if 0 <= chance < luck.overtaken / 3:
             self._overtake(node)
 
     def _overtake(self, node: Node) -> None:
         """Let one or two others take their turns in the middle of this one's step."""
-        for _ in range(self.draw.one((1, 1, 2))):
-            anybody = self.draw.chance() < 0.1
+        for _ in range(node.fate.one((1, 1, 2))):
+            anybody = node.fate.chance() < 0.1
+            place = node.fate.chance()
             others = [
                 other
                 for other in self.nodes
                 if not other.busy and (anybody or (other.up and other.role != "other"))
             ]
-            if others:
+            if others and self.has("overtaking"):
                 self.calls["overtaken"] += 1
-                other = self.draw.one(others)
-                other.sleeps_until = (
-                    self.time
-                )  # whoever sleeps wakes up now: often just too late, or just not
+                other = others[int(place * len(others))]
+                # Whoever sleeps wakes up now: often just too late, or just not.
+                other.sleeps_until = self.time
                 self.turn(other)
-        self._still_there(node)
 
-    def _still_there(self, node: Node) -> None:
-        if node.doomed:
-            raise Crash
-
-    def _kill(self, node: Node, what: str, kind: str) -> None:
+    def _kill(self, node: Node, what: str) -> None:
         self._tell(f"{node.holder}: {what}")
-        self.faults[kind] += 1
         raise Crash
 
-    def _fail(self, node: Node, what: str, kind: str) -> None:
+    def _fail(self, node: Node, what: str) -> None:
         self._tell(f"{node.holder}: {what}")
-        self.faults[kind] += 1
         raise StoreUnavailable(what)
 
     def _wake_others(self, node: Node, roles: frozenset[str]) -> None:
@@ -348,10 +393,11 @@ class World:
             if other.role in roles and other.up and not other.busy and other is not node:
                 if other.wake_at <= soon or other.sleeps_until > self.time:
                     continue
-                if self.draw.chance() < self.luck.hints:
+                lost = self._hints.chance() >= self.luck.hints
+                if lost and self.has("hint lost"):
+                    self.faults["hint lost"] += self.faulty
+                else:
                     other.wake_at = soon
-                elif self.faulty:
-                    self.faults["hint lost"] += 1
 
     def _tombstones(self) -> list[Any]:
         """Return what now answers for the rows that a purge took away."""

@@ -28,7 +28,7 @@ from onebeat.core.model import LIVE, Run, RunState
 from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.checkers import Broken
-from onebeat.testing.sim_draw import COMMON, RARE
+from onebeat.testing.sim_draw import COMMON, KINDS, MILD, RARE, WHOLE, Plan
 from onebeat.testing.sim_editor import NAMES, Editor
 from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
 from onebeat.testing.sim_world import World, WorldEnds
@@ -40,23 +40,6 @@ PATIENCE_TO_END = timedelta(seconds=45)
 LOOK_EVERY = timedelta(seconds=5)
 PATIENCE = timedelta(seconds=2)
 """How late an occurrence may be settled while all is well: a dispatcher's poll, once again, and a little."""
-
-KINDS = (
-    "crash before commit",
-    "crash after commit",
-    "crash between steps",
-    "reply lost",
-    "unavailable",
-    "pause in a step",
-    "pause between steps",
-    "slow call",
-    "clock error",
-    "clock set back",
-    "edit conflict",
-    "hint lost",
-)
-MILD = frozenset({"edit conflict", "hint lost"})
-"""Counted, but not among the faults that a seed is said to have survived: these happen anyway."""
 
 
 class Survived(NamedTuple):
@@ -74,10 +57,13 @@ class Stuck(AssertionError):
 
 
 def survive(
-    seed: int, open_store: Callable[[Clock], Store], trace: Callable[[str], None] | None = None
+    seed: int,
+    open_store: Callable[[Clock], Store],
+    trace: Callable[[str], None] | None = None,
+    plan: Plan = WHOLE,
 ) -> Survived:
     """Live through one world. Whatever goes wrong in it is an answer, not an exception."""
-    world = World(seed, open_store, connects=open_store is not MemoryStore)
+    world = World(seed, open_store, connects=open_store is not MemoryStore, plan=plan)
     world.trace = trace
     broken = None
     logger = logging.getLogger("onebeat")
@@ -150,7 +136,7 @@ def populate(world: World) -> list[Editor]:
         *editors,
         Weather(world, "weather"),
     ]
-    editors[0].life, editors[0].up = 1, True
+    editors[0].begin()
     editors[0].start()
     for name in NAMES[: world.draw.one((5, 6, 7))]:
         editors[0].act(name)
