@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tests.servers.pairs import Pair
 
+from chaos.clocks import faked_clock
 from chaos.wire import Wire
 
 TOP = Path(__file__).resolve().parents[1]
@@ -167,7 +168,9 @@ class Place:
 
     def environment_of(self, node: Node) -> dict[str, str]:
         """Return the environment that a node's life begins with."""
-        return self.environment
+        if self.server is None:
+            return self.environment  # a file's nodes share a machine, and so a clock
+        return {**self.environment, **faked_clock(node.clock_file, self.folder)}
 
     def restart_node(self, node: Node) -> None:
         """Begin another life, ending the one there is without a word. Returns before it serves."""

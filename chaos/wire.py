@@ -64,6 +64,7 @@ class Wire:
         self._all = Burden()
         self._free_at: dict[Way, float] = {"up": 0.0, "down": 0.0}  # when a bounded way has passed on all
         self._draw = Random(seed)
+        self.spoiled = 0  # how many replies were torn or lost
         self._lines: set[_Line] = set()
         self._selector = selectors.DefaultSelector()
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -211,6 +212,7 @@ class Wire:
         if drawn < self._all.torn:
             with suppress(OSError):
                 line.here.send(data[: len(data) // 2])
+        self.spoiled += 1
         line.here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
         self._end([line], gently=False)
         return True

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from chaos.place import Nobody, Place
 
-__all__ = ["SERVERS", "STORES", "Ending", "Fault", "Nobody"]
+__all__ = ["SERVERS", "STORES", "Ending", "Fault", "Nobody", "Usual"]
 
 STORES = frozenset({"sqlite", "postgres", "mariadb", "redis"})
 SERVERS = STORES - {"sqlite"}
@@ -56,3 +56,12 @@ class Fault(Protocol):
 
     def begin(self, place: Place, rng: Random) -> Ending:
         """Do it. Raises Nobody, and has done nothing, where there is nobody to do it to."""
+
+
+class Usual:
+    """What most faults say of themselves."""
+
+    stores = SERVERS
+    wide = False
+    alone = False
+    times: int | None = None

@@ -1,0 +1,183 @@
+"""What happens to the server: it dies, throws its callers out, has no room for more, or is replaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from random import Random
+
+from chaos.faults.again import Again
+from chaos.faults.protocol import Ending, Nobody, Usual
+from chaos.hand import HAND, Away, Hand, Shell, hand_on
+from chaos.place import Place
+
+TRIES, PAUSE_S = 600, 0.05
+ROOM_MAX = 500
+"""How many connections are opened at most, so that a server without a bound does not take all there are."""
+
+
+class ServerKilled(Usual):
+    """kill -9; it is started again on what it left."""
+
+    kind = "server killed"
+    lasts_s = (0.2, 3.0)
+    wide = True
+
+    def begin(self, place: Place, rng: Random) -> Ending:
+        server = place.server
+        if server is None:
+            raise Nobody
+        with ExitStack() as left:
+            server.kill()
+            left.callback(server.start)
+            return Ending("the server", left.pop_all().close)
+
+
+class FailedOver(Usual):
+    """It dies for good, and the replica that was in step with it takes over."""
+
+    kind = "fail-over"
+    stores = frozenset({"postgres", "mariadb"})
+    lasts_s = (0.1, 0.5)
+    wide = True
+    alone = True
+    times: int | None = 1
+
+    def begin(self, place: Place, rng: Random) -> Ending:
+        place.fail_over()
+        return Ending("the server, to its replica", lambda: None)
+
+
+class ThrownOut(Usual):
+    """The server ends every connection of everybody, several times in a row."""
+
+    kind = "connections killed in bursts"
+    lasts_s = (0.5, 3.0)
+    wide = True
+
+    def begin(self, place: Place, rng: Random) -> Ending:
+        with ExitStack() as left:
+            shell = Shell(place)
+            left.callback(shell.close)
+            pause_s = rng.uniform(0.1, 1.0)
+            end_connections(shell)
+            left.callback(Again(lambda: end_connections(shell), pause_s).stop)
+            return Ending(f"everybody, each {pause_s:.1f} s", left.pop_all().close)
+
+
+class Exhausted(Usual):
+    """Others hold all connections that the server has room for; those of the nodes are ended."""
+
+    kind = "no connections left"
+    lasts_s = (1.0, 5.0)
+    wide = True
+
+    def begin(self, place: Place, rng: Random) -> Ending:
+        with ExitStack() as left:
+            shell = Shell(place)
+            left.callback(shell.close)
+            usual = room_of(shell)
+            left.callback(_until_done(lambda: make_room(shell, usual)))
+            make_room(shell, len(callers(shell)) + 2)
+            taken: list[Hand] = []
+            left.callback(lambda: close_all(taken))
+
+            def take() -> None:
+                while len(taken) < ROOM_MAX:
+                    taken.append(hand_on(place, outside=True))
+
+            def press() -> None:
+                with suppress(Away):
+                    take()
+                for number in nodes_among(callers(shell)):
+                    end_connection(shell, number)
+                    with suppress(Away):
+                        take()  # before the node is back
+
+            left.callback(Again(press, 0.3).stop)
+            return Ending("everybody", left.pop_all().close)
+
+
+CALLERS = {
+    "postgres": "SELECT pid, application_name LIKE 'onebeat%' FROM pg_stat_activity "
+    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    # Whoever names no database is a replica, or somebody from outside.
+    "mariadb": "SELECT id, db IS NOT NULL FROM information_schema.processlist "
+    "WHERE id <> connection_id() AND user <> 'system user'",
+}
+
+
+def callers(shell: Shell) -> list[tuple[int, bool]]:
+    """Return the connections of everybody else, and whether each is a node's."""
+    if shell.kind != "redis":
+        return [(int(str(number)), bool(node)) for number, node in shell.ask(CALLERS[shell.kind])]
+    lines = str(shell.ask("CLIENT", "LIST")).splitlines()
+    listed = [dict(part.partition("=")[::2] for part in line.split()) for line in lines]
+    return [(int(each["id"]), each["name"] != HAND and each["flags"] != "S") for each in listed]
+
+
+def end_connections(shell: Shell) -> int:
+    """End all connections of nodes; return how many they were."""
+    nodes = nodes_among(callers(shell))
+    for number in nodes:
+        end_connection(shell, number)
+    return len(nodes)
+
+
+def nodes_among(connections: list[tuple[int, bool]]) -> list[int]:
+    """Return those that are nodes'."""
+    return [number for number, node in connections if node]
+
+
+def end_connection(shell: Shell, number: object) -> None:
+    """End one connection, unless it has ended by itself."""
+    with suppress(Away):
+        shell.ask(*(word.format(number) for word in KILL[shell.kind]))
+
+
+KILL = {
+    "postgres": ("SELECT pg_terminate_backend({})",),
+    "mariadb": ("KILL CONNECTION {}",),
+    "redis": ("CLIENT", "KILL", "ID", "{}"),
+}
+
+
+def close_all(hands: list[Hand]) -> None:
+    """Let go of every connection."""
+    for hand in hands:
+        hand.close()
+
+
+def room_of(shell: Shell) -> int:
+    """Return how many connections the server lets in."""
+    if shell.kind == "redis":
+        return int(shell.ask("CONFIG", "GET", "maxclients")["maxclients"])
+    setting = {"postgres": "current_setting('max_connections')", "mariadb": "@@global.max_connections"}
+    ((most,),) = shell.ask(f"SELECT {setting[shell.kind]}")
+    return int(most)
+
+
+def make_room(shell: Shell, most: int) -> None:
+    """Have the server let in so many. PostgreSQL takes that only when it starts, so there it stays."""
+    if shell.kind == "mariadb":
+        shell.ask(f"SET GLOBAL max_connections = {max(10, most)}")
+    elif shell.kind == "redis":
+        shell.ask("CONFIG", "SET", "maxclients", str(most))
+
+
+def _until_done(act: Callable[[], None]) -> Callable[[], None]:
+    """Return what does something as soon as the server lets it."""
+
+    def insist() -> None:
+        nap = threading.Event()
+        for _ in range(TRIES):
+            try:
+                act()
+            except Away:
+                nap.wait(PAUSE_S)
+            else:
+                return
+        raise AssertionError("the server never let it be undone")
+
+    return insist
