@@ -469,6 +469,15 @@ def test_what_came_too_late_to_be_recovered_is_not_yet_missing() -> None:
     assert dict(world.judged(recovery=timedelta(seconds=2)).found) == {"missing": 1}
 
 
+def test_an_onlooker_who_stayed_longer_knows_what_is_missing_to_the_end() -> None:
+    world = right()
+    world.forget("cron@98")
+
+    stayed = judge(world.operations, world.effects, [], END, over=END + timedelta(minutes=1))
+
+    assert dict(stayed.found) == {"missing": 1}
+
+
 def test_a_body_that_may_begin_once_at_most_may_have_died_in_a_fault() -> None:
     world = right()
     world.forget("at-most-once@20")

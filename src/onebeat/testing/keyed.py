@@ -150,14 +150,19 @@ def judge(
     faults: Iterable[Fault],
     until: datetime,
     bounds: Bounds = BOUNDS,
+    over: datetime | None = None,
 ) -> Judged:
-    """Return the verdict on everything that was seen until an instant, when nothing had been under way.
+    """Return the verdict on everything that was owed until an instant.
+
+    ``over`` is when the onlooker went away, by default at that instant: what became due less than
+    ``bounds.recovery`` before it need not have begun.
 
     Raises InvalidInput for a trigger that no oracle knows.
     """
     history = calls(operations)
     seen, reports = _seen(effects)
     trouble = Trouble(faults)
+    end = micros(over or until)
     asked = [call for each in history.values() for call in each]
     begin = moment(min((call.begin for call in asked), default=0))
     spread = max((call.asked.limits.spread_s for call in asked if call.asked.limits is not None), default=0.0)
@@ -169,7 +174,7 @@ def judge(
             verdict.counts["edits_ok" if call.done else "edits_fail" if call.known else "edits_unknown"] += 1
         debts = owed(each, oracle, until, bounds.clock // TICK)
         runs = sorted(seen.pop(name, {}).values(), key=lambda run: run.run_id)
-        _Case(name, debts, runs, trouble, micros(until), bounds, reports, verdict).judge()
+        _Case(name, debts, runs, trouble, end, bounds, reports, verdict).judge()
     verdict.counts["schedules"] = len(history)
     verdict.findings.sort(key=lambda finding: finding.at)
     return verdict

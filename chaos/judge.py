@@ -1,0 +1,205 @@
+"""From the evidence in a folder to the one JSON. Nothing else is read: a run can be judged again at any time.
+
+The verdict is that of onebeat.testing.keyed. Beside it the ledger's own audit is told, if the rig has asked
+for it (`audit.json`, with `right` and whatever else it says): without its yes, the run is not right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from bench.machine import described
+
+from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, write
+from onebeat.testing import history
+from onebeat.testing.history import Effect, Fault, Operation
+from onebeat.testing.keyed import Bounds, Judged, Trouble, judge
+from onebeat.testing.sums import SECOND, micros
+
+HISTORY, EFFECTS, FAULTS = "history.jsonl", "effects.jsonl", "faults.jsonl"
+STORY, AUDIT, RESULT = "run.json", "audit.json", "result.json"
+BOUNDS = Bounds(recovery=timedelta(minutes=4), clock=timedelta(milliseconds=2))
+CALM_US = 10 * SECOND
+"""So long after a fault an occurrence counts as calm again."""
+NAMES = {"missing": "missed", "overlap": "overlap_exceeded"}
+FINDINGS = ("missing", "doubled", "early", "phantom", "overlap")
+STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "redis": "Redis"}
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """What the judge wants to know of a run beside its evidence; `run.json` may say more."""
+
+    store: str
+    minutes: float
+    seed: int
+    began_at: datetime
+    until: datetime
+    ended_at: datetime
+    lives: int = 0
+    unfinished: int = 0
+    interrupted: bool = False
+    facts: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+class Tally:
+    """Counts bodies by second and node while the lines go by, so that they are read but once."""
+
+    def __init__(self, began_at: datetime) -> None:
+        self._zero = micros(began_at)
+        self.nodes: dict[str, Counter[int]] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+
+    def watch(self, effects: Iterable[Effect]) -> Iterator[Effect]:
+        """Pass the lines on."""
+        for effect in effects:
+            if effect.phase in {"began", "ended"}:
+                at = micros(effect.at) - self._zero
+                low, high = self.spans.get(effect.node, (at, at))
+                self.spans[effect.node] = min(low, at), max(high, at)
+                if effect.phase == "began":
+                    self.nodes.setdefault(effect.node, Counter())[at // SECOND] += 1
+            yield effect
+
+    def lanes(self) -> list[Lane]:
+        """Return a lane for each life of a node."""
+        found = []
+        for node, (low, high) in sorted(self.spans.items()):
+            began = self.nodes.get(node, Counter())
+            seconds = range(low // SECOND, high // SECOND + 1)
+            counts = [began[second] for second in seconds]
+            found.append(Lane(node=node, from_s=low / SECOND, until_s=round(high / SECOND, 2), began=counts))
+        return found
+
+    def each_second(self, seconds: int) -> list[int]:
+        """Return how many bodies began in each second of the run."""
+        total = sum(self.nodes.values(), Counter[int]())
+        return [total[second] for second in range(seconds)]
+
+
+def judged(folder: Path) -> Result:
+    """Return what is to be said of the run whose evidence is in a folder."""
+    story = msgspec.json.decode((folder / STORY).read_bytes(), type=Story)
+    operations = history.read(folder / HISTORY, Operation)
+    effects = history.read(folder / EFFECTS, Effect)
+    faults = history.faults(history.read(folder / FAULTS, Fault))
+    tally = Tally(story.began_at)
+    # When no run is unfinished, no recovery is under way: then everything that was owed must have come.
+    over = story.ended_at if story.unfinished else max(story.ended_at, story.until + BOUNDS.recovery)
+    verdict = judge(operations, tally.watch(effects), faults, story.until, BOUNDS, over)
+    asked = folder / AUDIT
+    audit = msgspec.json.decode(asked.read_bytes()) if asked.exists() else None
+    seconds = (story.ended_at - story.began_at).total_seconds()
+    late = Lateness(verdict, faults, story.began_at)
+    return Result(
+        title=f"Onebeat on {STORES.get(story.store, story.store)}",
+        store=story.store,
+        server=server(story),
+        right=verdict.right and not story.unfinished and (audit is None or audit.get("right", False)),
+        began_at=story.began_at,
+        seconds=round(seconds, 1),
+        minutes=story.minutes,
+        seed=story.seed,
+        command=f"python -m chaos run --store {story.store} --minutes {story.minutes:g} --seed {story.seed}",
+        settings=story.settings
+        | {"clock_tolerance_ms": BOUNDS.clock / timedelta(milliseconds=1), "interrupted": story.interrupted},
+        machine=described(folder),
+        counts=counted(verdict, story, operations.torn + effects.torn),
+        found=dict(sorted(verdict.found.items())),
+        faults=by_kind(faults, story.ended_at),
+        fault_list=[spanned(fault, story.began_at) for fault in faults],
+        lateness_all=Spread.of(late.all),
+        lateness_calm=Spread.of(late.calm),
+        began_each_second=tally.each_second(int(seconds) + 1),
+        lateness_max_ms_each_second=late.each_second(int(seconds) + 1),
+        lanes=tally.lanes(),
+        findings=[
+            Said(
+                kind=finding.kind,
+                schedule=finding.schedule,
+                at_s=round((finding.at - story.began_at).total_seconds(), 3),
+                words=finding.words,
+            )
+            for finding in verdict.findings[:FINDINGS_MAX]
+        ],
+        audit=audit,
+    )
+
+
+def judge_folder(folder: Path) -> Result:
+    """Judge the evidence in a folder, and leave the result beside it."""
+    result = judged(folder)
+    write(result, folder / RESULT)
+    return result
+
+
+def counted(verdict: Judged, story: Story, torn: int) -> dict[str, int]:
+    """Return everything that is a number."""
+    findings = {NAMES.get(kind, kind): verdict.found[kind] for kind in FINDINGS}
+    others = sum(number for kind, number in verdict.found.items() if kind not in FINDINGS)
+    more = {
+        "other_findings": others,
+        "nodes_started": story.lives,
+        "unfinished": story.unfinished,
+        "torn_lines": torn,
+    }
+    return dict(sorted((verdict.counts | Counter(findings) | Counter(more)).items())) | findings | more
+
+
+def server(story: Story) -> str:
+    """Return the store's product and version, as it says of itself."""
+    name = STORES.get(story.store, story.store)
+    version = next(
+        (str(story.facts[key]) for key in ("postgres", "server", "sqlite") if key in story.facts), ""
+    )
+    if version.isdigit() and len(version) >= 6:  # as PostgreSQL counts: 170005
+        version = f"{int(version) // 10_000}.{int(version) % 10_000}"
+    return f"{name} {version}" if version else str(story.facts.get("kind", name))
+
+
+def by_kind(faults: Iterable[Fault], ended_at: datetime) -> dict[str, FaultKind]:
+    """Return how often each kind was done, and for how long in all."""
+    lasted: dict[str, list[float]] = {}
+    for fault in faults:
+        end = fault.ended_at or ended_at
+        lasted.setdefault(fault.kind, []).append((end - fault.began_at).total_seconds())
+    return {
+        kind: FaultKind(count=len(each), seconds=round(sum(each), 1)) for kind, each in sorted(lasted.items())
+    }
+
+
+def spanned(fault: Fault, zero: datetime) -> FaultSpan:
+    """Return a fault as seconds of the run."""
+    end = None if fault.ended_at is None else round((fault.ended_at - zero).total_seconds(), 2)
+    return FaultSpan(
+        kind=fault.kind,
+        target=fault.target,
+        from_s=round((fault.began_at - zero).total_seconds(), 2),
+        until_s=end,
+    )
+
+
+class Lateness:
+    """How late the occurrences began that had a run of their own, in milliseconds."""
+
+    def __init__(self, verdict: Judged, faults: Iterable[Fault], began_at: datetime) -> None:
+        trouble, zero = Trouble(faults), micros(began_at)
+        self.all: list[float] = []
+        self.calm: list[float] = []
+        self._worst: dict[int, float] = {}
+        for due, late in verdict.lateness:
+            late_ms = late / 1000
+            self.all.append(late_ms)
+            if not trouble.within(due - CALM_US, due):
+                self.calm.append(late_ms)
+            second = (due - zero) // SECOND
+            self._worst[second] = max(self._worst.get(second, 0.0), late_ms)
+
+    def each_second(self, seconds: int) -> list[float]:
+        """Return the worst lateness of what was due in each second of the run."""
+        return [round(self._worst.get(second, 0.0), 1) for second in range(seconds)]
