@@ -45,6 +45,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     facts: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+    machine: dict[str, Any] = {}  # as bench.machine describes it
 
 
 class Tally:
@@ -108,7 +109,7 @@ def judged(folder: Path) -> Result:
         command=f"python -m chaos run --store {story.store} --minutes {story.minutes:g} --seed {story.seed}",
         settings=story.settings
         | {"clock_tolerance_ms": BOUNDS.clock / timedelta(milliseconds=1), "interrupted": story.interrupted},
-        machine=described(folder),
+        machine=story.machine or described(folder),
         counts=counted(verdict, story, operations.torn + effects.torn),
         found=dict(sorted(verdict.found.items())),
         faults=by_kind(faults, story.ended_at),
