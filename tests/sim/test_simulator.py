@@ -6,14 +6,16 @@ import ast
 from collections import Counter
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
+from onebeat.core.messages import Answer
 from onebeat.store.memory import MemoryStore
 from onebeat.testing import simulator
 from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
 from onebeat.testing.sim_draw import Plan
-from onebeat.testing.sim_world import SILENT, TELLING, WRITING
+from onebeat.testing.sim_world import SILENT, TELLING, WRITING, World
 
 LAB = Path(simulator.__file__).parent
 SEEDS = 40
@@ -63,6 +65,35 @@ def test_what_is_left_out_does_not_happen_and_shifts_nothing_before_it_would_hav
     assert cut[:crash] == whole[:crash]
     assert not [line for line in cut if ": crash after " in line]
     assert not lived.faults["crash after commit"]
+
+
+@pytest.mark.slow
+def test_calls_are_made_twice_and_arrive_late_and_the_second_answer_says_so() -> None:
+    twice: list[tuple[str, Any, Any, Any]] = []
+    for seed in range(SEEDS):
+        world = World(seed, MemoryStore)
+        saw, answers = world.watch.saw, dict[int, tuple[Any, Any]]()
+
+        def noted(verb: str, args: Any, answer: Any, at: Any, saw: Any = saw, answers: Any = answers) -> None:
+            if id(args) in answers:
+                twice.append((verb, args, answers[id(args)][1], answer))
+            answers[id(args)] = args, answer  # the arguments are kept, so that their id stays theirs
+            saw(verb, args, answer, at)
+
+        world.watch.saw = noted  # type: ignore[method-assign]  # to listen in
+        simulator.live(world)
+
+    puts = [
+        (a.answer, b.answer)
+        for verb, _, one, two in twice
+        if verb == "put"
+        for a, b in zip(one, two, strict=True)
+    ]
+    won = [any(two.won) for verb, _, one, two in twice if verb == "settle" and one.won and all(one.won)]
+    assert (Answer.ACCEPTED, Answer.REPEATED) in puts
+    assert len(won) > 10
+    assert not any(won)
+    assert {verb for verb, *_ in twice} >= {"put", "settle", "request", "claim", "advance", "announce"}
 
 
 @pytest.mark.slow

@@ -42,7 +42,9 @@ KINDS = (
     "crash after commit",
     "crash between steps",
     "reply lost",
+    "call repeated",
     "unavailable",
+    "late arrival",
     "outage",
     "pause in a step",
     "pause between steps",
@@ -87,7 +89,9 @@ class Luck(NamedTuple):
 
     crash: float
     unavailable: float
+    late: float  # the caller gives up, and the call arrives all the same
     reply_lost: float
+    repeated: float  # the reply is lost, and the store makes the whole call again
     pause: float
     slow: float
     overtaken: float  # another node takes a step between two calls: no fault, but the point of it all
@@ -119,7 +123,9 @@ class Draw:
         return Luck(
             crash=0.0016 * harsh,
             unavailable=0.002 * harsh,
+            late=0.0015 * harsh,
             reply_lost=0.004 * harsh,
+            repeated=0.003 * harsh,
             pause=0.0006 * harsh,
             slow=0.0006 * harsh,
             overtaken=overtaken,
@@ -127,7 +133,7 @@ class Draw:
             lease=self.within(4, 9),
             slots=self.one((2, 3, 5, 10)),
             shared=self.chance() < 0.3,
-            any_before=0.006 * harsh + 6 * overtaken,
+            any_before=0.0105 * harsh + 6 * overtaken,
         )
 
     def definition(self, now: datetime) -> Definition:

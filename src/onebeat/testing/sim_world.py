@@ -5,8 +5,8 @@ take their turns first, may kill it before or after the call, may lose the answe
 its lease while life goes on. So each step meets the others at every call, and a seed repeats exactly.
 
     turn ──► step ──► call ──► [overtaken | pause | crash | unavailable] ──► ledger ──► watch
-                       ▲                                                                  │
-                       └──────────────── [overtaken | crash | reply lost] ◄──────────────┘
+                       ▲                        │ given up, arrives later: [wire] ──► ▲   │
+                       └──────────────── [overtaken | crash | reply lost | again] ◄───────┘
 """
 
 from abc import ABC, abstractmethod
@@ -36,6 +36,9 @@ TELLING = {
 SILENT = frozenset({"wait", "wake", "close"})
 """Verbs of the Ledger that are no calls of a step: waiting is the world's business."""
 
+ENGINE = frozenset({"dispatcher", "worker"})
+"""Roles of nodes that run the engine."""
+
 READS = 0.15
 """How much less likely anything is before a call that only reads: most calls do, and they matter less."""
 
@@ -45,6 +48,7 @@ MEETS = {("dispatcher", "advance"): 6.0, ("other", "put"): 6.0, ("other", "reque
 TICK = timedelta(microseconds=100)
 BACK_OFF = timedelta(milliseconds=200)
 BLINK = timedelta(milliseconds=1)
+IDLE = timedelta(hours=1)
 
 
 class Crash(BaseException):
@@ -126,6 +130,10 @@ class Node(ABC):
         self.draw = self.world.drawn(self.holder)
         self.fate = self.world.drawn(self.holder, "fate")
 
+    def overtakes(self, *, anybody: bool) -> bool:
+        """Return whether it may take a turn in the middle of another's step."""
+        return anybody or (self.up and self.role in ENGINE)
+
     @abstractmethod
     def start(self) -> None:
         """Begin a life, knowing nothing of the one before."""
@@ -147,6 +155,44 @@ class Node(ABC):
         self.up = False
         self.sleeps_until = self.world.time + self.fate.within(0.1, 1.5 * self.world.lease_s)
         self.wake_at = self.sleeps_until
+
+
+class Wire(Node):
+    """Calls whose callers have given them up, and that reach the ledger all the same: each in its time."""
+
+    role = "wire"
+
+    def __init__(self, world: "World", name: str) -> None:
+        super().__init__(world, name)
+        self._under_way: list[tuple[datetime, str, tuple[Any, ...]]] = []
+
+    def take(self, verb: str, args: tuple[Any, ...], at: datetime) -> None:
+        """Take a call that is to arrive at an instant, or when somebody is overtaken by it."""
+        said = tuple(list(each) if isinstance(each, list) else each for each in args)
+        self._under_way.append((at, verb, said))
+        self.wake_at = min(self.wake_at, at)
+
+    def start(self) -> None:
+        """Be there."""
+
+    def step(self) -> datetime:
+        """Let the call arrive that was given up first."""
+        if self._under_way:
+            self._arrive()
+        return min((at for at, _, _ in self._under_way), default=self.world.time + IDLE) + self.world.shift
+
+    def overtakes(self, *, anybody: bool) -> bool:
+        """Return whether a call is under way: what overtakes is its arrival."""
+        return bool(self._under_way)
+
+    def deliver(self) -> None:
+        """Let all calls arrive."""
+        while self._under_way:
+            self._arrive()
+
+    def _arrive(self) -> None:
+        _, verb, args = self._under_way.pop(0)
+        self.world.made(self, verb, getattr(self.world.store, verb), args)
 
 
 class World:
@@ -173,7 +219,8 @@ class World:
         self.clock = StoreClock(self)
         self.store = open_store(self.clock)
         self.watch = Watch()
-        self.nodes: list[Node] = []
+        self.wire = Wire(self, "wire")
+        self.nodes: list[Node] = [self.wire]
         self.faults: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.faulty = False
@@ -209,13 +256,13 @@ class World:
         if not node.up:
             node.begin()
             self._tell(f"{node.holder} starts")
-            if self.faulty:
+            if self.faulty and node.role in ENGINE:
                 self._set_clock(node)
             node.start()
         node.busy = True
         try:
             node.wake_at = max(node.step() - self.shift, self.time)
-            if self.faulty:
+            if self.faulty and node is not self.wire:
                 self._after_turn(node)
         except Crash:
             self._tell(f"{node.holder} is dead")
@@ -258,6 +305,7 @@ class World:
         """Stop all faults, and bring every node back."""
         self.faulty = False
         self.slow = self.out = Spell()
+        self.wire.deliver()
         for node in self.nodes:
             node.sleeps_until = self.time
             node.wake_at = min(node.wake_at, self.time)
@@ -282,7 +330,14 @@ class World:
             self._weather(node, verb)
         chance = node.fate.chance()
         if chance < share * self.luck.any_before:
-            self._before(node, verb, chance / share)
+            self._before(node, verb, args, chance / share)
+        answer = self.made(node, verb, function, args)
+        if writes and self._after(node, verb):
+            answer = self.made(node, verb, function, args)
+        return answer
+
+    def made(self, node: Node, verb: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Let a call reach the ledger; show the answer to those who watch."""
         at = self.time + self.shift
         try:
             answer = function(*args)
@@ -291,13 +346,12 @@ class World:
             raise WorldEnds(f"{verb} raised {type(error).__name__}: {error}") from error
         if self.trace is not None:
             self._tell(f"{node.holder} {verb} {args} → {answer}")
-        if writes:
+        if verb in WRITING:
             self.see(self.watch.saw, verb, args, answer, at)
             if verb == "purge":
                 self.watch.seen.took_purge(answer, self._tombstones() if answer.schedules else ())
             if answer and verb in TELLING:
                 self._wake_others(node, TELLING[verb])
-            self._after(node, verb)
         return answer
 
     def see(self, watch: Callable[..., None], *what: Any) -> None:
@@ -314,7 +368,7 @@ class World:
         if self.out.since <= self.time < self.out.until:
             self._fail(node, f"{verb} finds no ledger")
 
-    def _before(self, node: Node, verb: str, chance: float) -> None:
+    def _before(self, node: Node, verb: str, args: tuple[Any, ...], chance: float) -> None:
         luck = self.luck
         overtaken = luck.overtaken * max(node.meets, MEETS.get((node.role, verb), 1.0))
         if chance < overtaken:
@@ -333,6 +387,13 @@ class World:
                 self._fail(node, f"{verb} finds no ledger")
             return
         chance -= luck.unavailable
+        if chance < luck.late * node.meets:
+            duration = node.fate.within(0.001, 3)
+            if verb in WRITING and self.strikes("late arrival"):
+                self.wire.take(verb, args, self.time + duration)
+                self._fail(node, f"{verb} is given up, and under way")
+            return
+        chance -= luck.late * node.meets
         if chance < luck.pause:
             duration = self._long(node)
             if self.strikes("pause in a step"):
@@ -349,7 +410,8 @@ class World:
         self._tell(f"{node.holder} {what}")
         self.run(self.time + duration)
 
-    def _after(self, node: Node, verb: str) -> None:
+    def _after(self, node: Node, verb: str) -> bool:
+        """Let something happen to an answer; return whether the store makes the whole call again, unasked."""
         luck, chance = self.luck, node.fate.chance()
         if self.faulty:
             if chance < luck.crash and self.strikes("crash after commit"):
@@ -358,19 +420,23 @@ class World:
             if 0 <= chance < luck.reply_lost and self.strikes("reply lost"):
                 self._fail(node, f"the reply to {verb} is lost")
             chance -= luck.reply_lost
+            if 0 <= chance < luck.repeated * node.meets:
+                at_once, duration = node.fate.chance() < 0.5, node.fate.within(0.002, 2)
+                if self.strikes("call repeated"):
+                    if not at_once:
+                        self._linger(node, f"finds the way to the ledger again, for {verb}", duration)
+                    return True
+            chance -= luck.repeated * node.meets
         if 0 <= chance < luck.overtaken / 3:
             self._overtake(node)
+        return False
 
     def _overtake(self, node: Node) -> None:
         """Let one or two others take their turns in the middle of this one's step."""
         for _ in range(node.fate.one((1, 1, 2))):
             anybody = node.fate.chance() < 0.1
             place = node.fate.chance()
-            others = [
-                other
-                for other in self.nodes
-                if not other.busy and (anybody or (other.up and other.role != "other"))
-            ]
+            others = [other for other in self.nodes if not other.busy and other.overtakes(anybody=anybody)]
             if others and self.has("overtaking"):
                 self.calls["overtaken"] += 1
                 other = others[int(place * len(others))]
