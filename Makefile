@@ -60,6 +60,11 @@ bench: $(READY)
 mutants: $(READY)
 	$(BIN)/python -m onebeat.testing.mutants $(ARGS)
 
+## model          search the models of the protocol with SPIN; it needs a C compiler (ARGS go to it, --long)
+.PHONY: model
+model: $(READY)
+	$(BIN)/python -m model $(ARGS)
+
 ## coverage       the tests on one core, with the lines and branches they miss (ARGS go to pytest)
 .PHONY: coverage
 coverage: $(READY)

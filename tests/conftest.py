@@ -18,10 +18,12 @@ settings.load_profile("onebeat")
 
 # --- servers: real ones, shared by the workers of a run; --without is the only way to leave a kind out
 
+KINDS_OF_PROGRAMS = (*KINDS, "redis", "spin")  # spin is no server; it is real, and may not be there
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--without", action="append", choices=(*KINDS, "redis"), default=[], help="leave out a kind of server"
+        "--without", action="append", choices=KINDS_OF_PROGRAMS, default=[], help="leave out a kind of server"
     )
 
 

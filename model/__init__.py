@@ -1,0 +1,1 @@
+"""A model of the protocol, for SPIN: `make model`, docs/explanation/model.md."""
