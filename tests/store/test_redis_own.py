@@ -317,6 +317,20 @@ def test_a_server_is_reached_by_tls_and_only_with_its_certificate() -> None:
         own.stop()
 
 
+def test_a_node_whose_key_was_deleted_is_not_there_and_hides_nothing(own: redis.Own) -> None:
+    clock = VirtualClock(NOON)
+    book = Book(open_on_clock(own.url, clock), clock)
+    book.create("report")
+    run = book.request("report", "k")
+    book.store.announce(book.node("half-deleted", targets=()))
+    book.store.announce(book.node("whole", targets=()))
+    by_hand(book.store, "DEL", "{onebeat}:node:half-deleted")
+
+    assert [node.id for node in book.store.nodes()] == ["whole"]
+    assert [stray.run.id for stray in book.store.strays(book.now, 10)] == [run.id]
+    book.store.close()
+
+
 @pytest.mark.slow
 def test_a_node_follows_the_master_that_sentinel_names() -> None:
     master = redis.Own()

@@ -260,8 +260,11 @@ end
 
 function ask.nodes()
   local found = {}
-  for index, id in ipairs(call('ZREVRANGE', ns .. 'nodes', 0, -1)) do
-    found[index] = all('node:' .. id)
+  for _, id in ipairs(call('ZREVRANGE', ns .. 'nodes', 0, -1)) do
+    local node = all('node:' .. id)
+    if #node > 0 then -- else a hand has deleted it: it is back when it next announces itself
+      found[#found + 1] = node
+    end
   end
   return found
 end
@@ -275,7 +278,7 @@ function ask.strays(at, limit)
   local known = {}
   for _, id in ipairs(call('ZRANGE', ns .. 'nodes', 0, -1)) do
     local till, targets = unpack(values('node:' .. id, {'alive_until', 'targets'}))
-    if tonumber(till) > tonumber(at) then
+    if till and targets and tonumber(till) > tonumber(at) then
       for _, target in ipairs(cjson.decode(targets)) do
         known[target] = true
       end
