@@ -166,10 +166,23 @@ def server_is_away(scene: Scene, ending: Ending) -> None:
         hand_on(scene.place)
 
 
+def nodes_of(shell: Shell) -> set[int]:
+    """Return the connections of nodes. Where such are ended, whoever asks may be thrown out, too."""
+    while True:
+        with suppress(Away):
+            return {number for number, node in callers(shell) if node}
+
+
 def connections_are_others(scene: Scene, ending: Ending) -> None:
     with closing(Shell(scene.place)) as shell:
-        before = {number for number, node in callers(shell) if node}
-        until(lambda: not before & {number for number, node in callers(shell) if node})
+        before = nodes_of(shell)
+        until(lambda: not before & nodes_of(shell))
+
+
+def some_connection_is_another(scene: Scene, ending: Ending) -> None:
+    with closing(Shell(scene.place)) as shell:
+        before = nodes_of(shell)
+        until(lambda: before - nodes_of(shell))
 
 
 def nobody_is_let_in(scene: Scene, ending: Ending) -> None:
@@ -220,7 +233,7 @@ SHOWN: dict[str, Hurts] = {
     "server killed": server_is_away,
     "connections killed in bursts": connections_are_others,
     "no connections left": nobody_is_let_in,
-    "holders of locks killed": connections_are_others,
+    "holders of locks killed": some_connection_is_another,
     "wake-up lines closed": others_get_on,
     "scripts flushed": others_get_on,
     "presence of nodes deleted": are_unknown_until_they_say_so,
