@@ -55,6 +55,13 @@ cluster: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)
 
+## chaos          nodes that everything happens to, judged from outside: MINUTES=3 STORE=sqlite (ARGS go to it)
+MINUTES ?= 3
+STORE ?= sqlite
+.PHONY: chaos
+chaos: $(READY)
+	@$(BIN)/python -m chaos run --store $(STORE) --minutes $(MINUTES) $(ARGS)
+
 ## mutants        break the source on purpose, one way at a time: each break must fail the tests (ARGS: names)
 .PHONY: mutants
 mutants: $(READY)

@@ -8,14 +8,11 @@ import time
 from pathlib import Path
 from random import SystemRandom
 
-import msgspec
-
+from chaos.faults.kinds import for_store
 from chaos.faults.protocol import STORES
 from chaos.opening import servers
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
-
-STORY = "run.json"
 
 
 def main() -> int:
@@ -54,8 +51,7 @@ def played(options: argparse.Namespace) -> int:
     )
     print(f"seed {seed}, evidence in {folder}", flush=True)
     with servers():
-        story = Rig(settings, [], Said()).run()
-    (folder / STORY).write_bytes(msgspec.json.format(msgspec.json.encode(story)))
+        story = Rig(settings, for_store(options.store), Said()).run()
     print(story)
     return 0
 

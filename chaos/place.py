@@ -19,6 +19,10 @@ from chaos.wire import Wire
 
 TOP = Path(__file__).resolve().parents[1]
 
+GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(0, signal.SIGKILL)"
+"""Leads the group that all processes of a run are in, and ends it with the rig, however that ends. A stopped
+one ends, too; and what a terminal sends to the rig alone reaches none of them."""
+
 
 class Nobody(Exception):
     """There is nobody just now whom this may be done to: the play tries something else, and comes back."""
@@ -66,8 +70,8 @@ class Node:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Begin the next life. What it says goes to a file of its own. Returns at once."""
+    def start(self, environment: Mapping[str, str], group: int) -> None:
+        """Begin the next life, in a group of processes. What it says goes to a file. Returns at once."""
         assert not self.alive, f"{self.name} is alive"
         self.life += 1
         log = self.clock_file.with_name(f"{self.name}-{self.life}.log")
@@ -79,6 +83,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                process_group=group,
             )
 
     def signalled(self, number: int) -> None:
@@ -125,6 +130,9 @@ class Place:
         self.editor: Node | None = None
         self.environment: dict[str, str] = {}
         self._hurt: set[Node] = set()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-c", GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
+        )
 
     @property
     def url(self) -> str:
@@ -175,7 +183,7 @@ class Place:
     def restart_node(self, node: Node) -> None:
         """Begin another life, ending the one there is without a word. Returns before it serves."""
         node.killed()
-        node.start(self.environment_of(node))
+        node.start(self.environment_of(node), self._guard.pid)
 
     def fail_over(self) -> None:
         """Kill the server, make its replica the server, and lead every link there. Once only.
@@ -204,6 +212,9 @@ class Place:
             node.killed()
             if node.wire is not None:
                 node.wire.close()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
 
 
 def python(module: str, *words: str) -> list[str]:

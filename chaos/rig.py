@@ -8,6 +8,7 @@ What is in the folder afterwards is all that the judge reads.
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ import msgspec
 from chaos import load
 from chaos.faults.protocol import Fault
 from chaos.opening import opened
+from chaos.opinion import opinion
 from chaos.place import Node, Place, python
 from chaos.play import Play
 from chaos.world import EFFECTS, FAULTS, HISTORY, Orders, origin_s, real_now
@@ -30,18 +32,21 @@ from onebeat import Onebeat
 from onebeat.app.desk import Written
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import UNFINISHED
-from onebeat.testing.history import Limits, Operation, Writer
+from onebeat.testing.history import Effect, Limits, Operation, Writer, read
 
 BATCH = 250
-WARM_S = 3.0
-"""Before the first fault: a fleet begins, which is none."""
+WARM_S = 60.0
+"""For the first fault to wait until each node has begun a body: that a fleet begins is none."""
+STORY, AUDIT = "run.json", "audit.json"
 CALM_S = 5.0
 """After the last fault, and before the end of what is owed."""
-REST_S = 240.0
+REST_S = 600.0
 """How long the slowest recovery may take: longer is a finding."""
 END_S = 30.0
 LOOK_S = 0.2
 UNFINISHED_MAX = 1000
+NODES_TOLD_MAX = 8
+NODE = re.compile(rb'"node":"([^"]+)"')
 
 
 class Settings(NamedTuple):
@@ -106,7 +111,7 @@ class Rig:
             faults = Writer(self._folder / FAULTS)
             play = Play(place, self._faults, rng, write=faults.write, now=self.now)
             with self._interruptible():
-                self._pass(WARM_S)
+                self._warm_up(place)
                 play.go(settings.minutes * 60, lambda: self._say(play))
             play.calm()
             calm_at = self.now()
@@ -120,7 +125,10 @@ class Rig:
                 for node in place.nodes:
                     end(node)
                 facts = beat.store.facts()
-            return Story(
+                self._tell("asking the ledger")
+                asked = opinion(beat, read(self._folder / EFFECTS, Effect))
+                (self._folder / AUDIT).write_bytes(pretty(asked))
+            story = Story(
                 store=settings.store,
                 facts=facts,
                 minutes=settings.minutes,
@@ -139,6 +147,8 @@ class Rig:
                 interrupted=self._interrupted,
                 unfinished=unfinished,
             )
+            (self._folder / STORY).write_bytes(pretty(story))
+            return story
 
     # --- the beginning ---
 
@@ -231,6 +241,13 @@ class Rig:
             phase = "ok" if answer.changed else "fail"
             self._write(number=numbers[name], schedule=name, action=action, phase=phase, cut=answer.cut_at)
 
+    def _warm_up(self, place: Place) -> None:
+        """Wait until every node has begun a body."""
+        end_s = time.monotonic() + WARM_S
+        while time.monotonic() < end_s and len(self._effects.nodes()) < len(place.nodes):
+            self._tell(f"{self._effects.began()} began")
+            self._nap.wait(LOOK_S)
+
     def _pass(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
         while (left := end_s - time.monotonic()) > 0:
@@ -259,8 +276,15 @@ class Counted:
         self._path = path
         self._at = 0
         self._began = 0
+        self._nodes: set[bytes] = set()
+
+    def nodes(self) -> set[bytes]:
+        """Return who has begun a body."""
+        self.began()
+        return self._nodes
 
     def began(self) -> int:
+        """Return how many have begun."""
         if self._path.exists():
             with self._path.open("rb") as lines:
                 lines.seek(self._at)
@@ -268,6 +292,8 @@ class Counted:
             whole = new[: new.rfind(b"\n") + 1]
             self._at += len(whole)
             self._began += whole.count(b'"phase":"began"')
+            if len(self._nodes) < NODES_TOLD_MAX:
+                self._nodes |= set(NODE.findall(whole))
         return self._began
 
 
@@ -278,3 +304,8 @@ def end(node: Node) -> None:
         node.signalled(signal.SIGTERM)
         node.ended(END_S)
     node.killed()
+
+
+def pretty(what: object) -> bytes:
+    """Return something as JSON that people may read."""
+    return msgspec.json.format(msgspec.json.encode(what))
