@@ -1,43 +1,68 @@
-"""The chaos rig: `python -m chaos run --store STORE --minutes M --seed S --out FOLDER`."""
+"""The chaos rig: play, judge, show. docs/howto/run-the-chaos-rig.md says more.
+
+run     real nodes on a real store, to whom everything happens, then the verdict
+judge   the verdict on the evidence in a folder, once more
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
 
 from chaos.faults.kinds import for_store
-from chaos.faults.protocol import STORES
+from chaos.faults.protocol import STORES, Fault
+from chaos.judge import judge_folder
 from chaos.opening import servers
+from chaos.result import Result
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
 
+TOLD_MAX = 10
+COUNTS = ("fired", "must", "missed", "doubled", "early", "phantom", "overlap_exceeded", "other_findings")
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words say; return 1 where there was a finding."""
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="play it and judge it; exit 1 on any finding")
-    run.add_argument(
-        "--store", choices=sorted(STORES), default="sqlite", help="which store (default: sqlite)"
-    )
+    run.add_argument("--store", choices=sorted(STORES), default="sqlite", help="default: sqlite")
     run.add_argument("--minutes", type=float, default=3.0, help="how long the faults go on (default: 3)")
     run.add_argument("--seed", type=int, help="of what is drawn (default: a new one, which is printed)")
-    run.add_argument("--out", type=Path, help="a new folder for the evidence (default: in .build/chaos)")
+    run.add_argument("--out", type=Path, help="an empty folder for the evidence (default: in .build/chaos)")
     run.add_argument("--size", type=float, default=1.0, help="of the load; 1 is about 200 firings a second")
     run.add_argument("--edits", type=float, default=100.0, help="edits a second (default: 100)")
     run.add_argument("--nodes", type=int, default=4, help="how many nodes (default: 4)")
+    run.add_argument(
+        "--only", action="append", default=[], metavar="KIND", help="this kind of fault; repeat it"
+    )
     run.add_argument("--unshared", action="store_true", help="every node settles everything at once")
     run.add_argument("--sabotage", choices=sorted(KINDS), default="", help="break the promise on purpose")
-    options = parser.parse_args()
-    return played(options)
+    judge = commands.add_parser("judge", help="judge the evidence in a folder; exit 1 on any finding")
+    judge.add_argument("folder", type=Path)
+    options = parser.parse_args(words)
+    if options.command == "judge":
+        return told(judge_folder(options.folder))
+    try:
+        return played(options)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def played(options: argparse.Namespace) -> int:
+    """Play and judge one run."""
+    faults = chosen(options.store, options.only)
     seed = SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    folder = options.out or Path(".build/chaos") / f"{options.store}-{seed}"
-    folder.mkdir(parents=True)
+    folder = (options.out or Path(".build/chaos") / f"{options.store}-{seed}").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: evidence of two runs is evidence of none")
     settings = Settings(
         store=options.store,
         minutes=options.minutes,
@@ -49,11 +74,39 @@ def played(options: argparse.Namespace) -> int:
         shared=not options.unshared,
         sabotage=options.sabotage,
     )
-    print(f"seed {seed}, evidence in {folder}", flush=True)
+    print(f"{options.store}, {options.minutes:g} minutes, seed {seed}: evidence in {folder}", flush=True)
+    said = Said()
     with servers():
-        story = Rig(settings, for_store(options.store), Said()).run()
-    print(story)
-    return 0
+        Rig(settings, faults, said).run()
+    said("judging")
+    return told(judge_folder(folder))
+
+
+def chosen(store: str, only: Sequence[str]) -> list[Fault]:
+    """Return the faults of a store, or those that are named. Raises ValueError for one there is not."""
+    every = {fault.kind: fault for fault in for_store(store)}
+    unknown = [kind for kind in only if kind not in every]
+    if unknown:
+        raise ValueError(f"no such fault on {store}: {', '.join(unknown)}; there are: {', '.join(every)}")
+    return [fault for kind, fault in every.items() if not only or kind in only]
+
+
+def told(result: Result) -> int:
+    """Say what came of a run; return the exit status."""
+    counts = ", ".join(f"{name} {result.counts.get(name, 0)}" for name in COUNTS)
+    done = sum(each.count for each in result.faults.values())
+    audit = result.audit or {}
+    print(f"\n{result.server}: {counts}; {done} faults of {len(result.faults)} kinds")
+    print(f"lateness p50 {result.lateness_all.p50:.0f} ms, p99 {result.lateness_all.p99:.0f} ms")
+    print(
+        f"the ledger says: gaps {audit.get('gaps')}, extras {audit.get('extras')}, early {audit.get('early')}"
+    )
+    for finding in result.findings[:TOLD_MAX]:
+        print(f"  {finding.kind}, {finding.schedule}, at {finding.at_s:.1f} s: {finding.words}")
+    for words in audit.get("differs", ())[:TOLD_MAX]:
+        print(f"  the ledger and the world differ: {words}")
+    print("right" if result.right else "WRONG", flush=True)
+    return 0 if result.right else 1
 
 
 class Said:

@@ -39,7 +39,7 @@ WARM_S = 60.0
 """For the first fault to wait until each node has begun a body: that a fleet begins is none."""
 STORY, AUDIT = "run.json", "audit.json"
 CALM_S = 5.0
-"""After the last fault, and before the end of what is owed."""
+"""After the last fault, and before the end of what is owed, in all but short runs."""
 REST_S = 600.0
 """How long the slowest recovery may take: longer is a finding."""
 END_S = 30.0
@@ -118,7 +118,7 @@ class Rig:
             assert place.editor is not None
             end(place.editor)
             with self._interruptible():
-                self._pass(CALM_S)
+                self._pass(min(CALM_S, settings.minutes * 15))
             with self._app(place) as beat:  # its server may be another one by now
                 until = self._pause(beat)
                 unfinished = self._rest(beat)
@@ -261,8 +261,6 @@ class Rig:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Let an interrupt end what is within, and be remembered: what comes after it is done."""
-        if self._interrupted:
-            return
         try:
             yield
         except KeyboardInterrupt:
