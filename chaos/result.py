@@ -155,7 +155,7 @@ def of_peer(fields: dict[str, Any]) -> Result:
     return Result(
         title=fields["product"],
         store=fields["name"],
-        server=", ".join(str(package) for package in fields.get("packages", [])),
+        server=packages if isinstance(packages := fields.get("packages", ""), str) else ", ".join(packages),
         right=not findings,
         began_at=datetime.fromisoformat(fields.get("began_at", "1970-01-01T00:00:00Z")),
         seconds=float(len(series) or fields["minutes"] * 60),
