@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from onebeat.core.messages import Answer
 from onebeat.store.memory import MemoryStore
 from onebeat.testing import simulator
+from onebeat.testing.clock import NOON
 from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
 from onebeat.testing.sim_draw import Plan
 from onebeat.testing.sim_world import SILENT, TELLING, WRITING, World
@@ -93,7 +95,28 @@ def test_calls_are_made_twice_and_arrive_late_and_the_second_answer_says_so() ->
     assert (Answer.ACCEPTED, Answer.REPEATED) in puts
     assert len(won) > 10
     assert not any(won)
-    assert {verb for verb, *_ in twice} >= {"put", "settle", "request", "claim", "advance", "announce"}
+    assert {verb for verb, *_ in twice} >= {"put", "settle", "claim", "advance", "announce"}
+
+
+@pytest.mark.slow
+def test_node_hours_are_the_lives_of_dispatchers_and_workers() -> None:
+    crashes = frozenset(kind for kind in simulator.KINDS if kind.startswith("crash"))
+    whole, unhurt = World(3, MemoryStore), World(3, MemoryStore, plan=Plan(without=crashes))
+    for world in (whole, unhurt):
+        simulator.live(world)
+
+    nodes = unhurt.pace.dispatchers + unhurt.pace.workers
+    assert unhurt.node_hours() == pytest.approx(nodes * ((unhurt.time - NOON) / timedelta(hours=1)), rel=0.01)
+    assert 0 < whole.node_hours() < nodes * ((whole.time - NOON) / timedelta(hours=1))
+
+
+@pytest.mark.slow
+def test_dense_worlds_and_calm_ones_are_lived_through() -> None:
+    lived = [simulator.survive(seed, MemoryStore) for seed in range(12)]
+
+    calm = [each for each in lived if each.calm]
+    assert 0 < len(calm) < len(lived) / 2
+    assert min(each.node_hours for each in calm) > 1 > max(each.node_hours for each in lived if not each.calm)
 
 
 @pytest.mark.slow
@@ -123,6 +146,7 @@ def test_a_run_without_violations_ends_with_0_and_a_summary(capsys: pytest.Captu
     assert status == 0
     assert "violations: 0" in out
     assert all(kind in out for kind in simulator.KINDS)
+    assert "node-hours a minute of one core" in out
 
 
 def test_the_checkers_share_no_code_with_what_they_check() -> None:

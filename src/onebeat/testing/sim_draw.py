@@ -32,6 +32,7 @@ COMMON, RARE = f"{KIND}:common", f"{KIND}:rare"
 
 PERIODS = (0.5, 1, 1, 1, 1, 1.5, 2, 2, 3, 5)
 GRIDS = ("*/2", "*/3", "*/5", "0,15,30,45", "7,8,9,50")
+CALM_GRIDS = ("0", "*/20", "*/30", "0,15,30,45", "7,8,9,50")
 
 
 CLOCKS = ("constant", "linear", "periodic", "step", "drift")
@@ -96,17 +97,21 @@ class Luck(NamedTuple):
     slow: float
     overtaken: float  # another node takes a step between two calls: no fault, but the point of it all
     hints: float  # the share of wake-ups that arrive
-    lease: timedelta
     slots: int
     shared: bool  # whether the dispatchers divide the shards
     any_before: float  # that anything at all happens before a call, for whoever meets the most
 
 
 class Draw:
-    """The source of chance for one concern of a world, named by ``of``: the seed first."""
+    """The source of chance for one concern of a world, named by ``of``: the seed first.
 
-    def __init__(self, *of: object) -> None:
+    Durations of schedules are stretched by ``scale``, those of attempts by ``brief``.
+    """
+
+    def __init__(self, *of: object, scale: float = 1, brief: float = 1) -> None:
         self.chance = random.Random("/".join(map(str, of))).random
+        self._scale = scale
+        self._brief = brief
 
     def one(self, choices: Sequence[T]) -> T:
         """Return one of the choices."""
@@ -115,6 +120,14 @@ class Draw:
     def within(self, low: float, high: float) -> timedelta:
         """Return a duration between two numbers of seconds, to the millisecond."""
         return timedelta(milliseconds=round(1000 * (low + (high - low) * self.chance())))
+
+    def stretched(self, low: float, high: float) -> timedelta:
+        """Return a duration between two numbers of seconds, at the pace of the world."""
+        return self.within(low * self._scale, high * self._scale)
+
+    def brief(self, low: float, high: float) -> timedelta:
+        """Return a duration between two numbers of seconds, at the pace of attempts."""
+        return self.within(low * self._brief, high * self._brief)
 
     def luck(self) -> Luck:
         """Return the bad luck of this world."""
@@ -130,7 +143,6 @@ class Draw:
             slow=0.0006 * harsh,
             overtaken=overtaken,
             hints=self.one((0.0, 0.3, 0.7)),
-            lease=self.within(4, 9),
             slots=self.one((2, 3, 5, 10)),
             shared=self.chance() < 0.3,
             any_before=0.0105 * harsh + 6 * overtaken,
@@ -150,25 +162,24 @@ class Draw:
         if kind < 0.5:
             return self._interval(now)
         if kind < 0.7:
-            return TriggerSpec(
-                kind="cron", fields={"expression": f"{self.one(GRIDS)} * * * * *", "zone": "UTC"}
-            )
+            grid = self.one(GRIDS if self._scale == 1 else CALM_GRIDS)
+            return TriggerSpec(kind="cron", fields={"expression": f"{grid} * * * * *", "zone": "UTC"})
         if kind < 0.78:
             return self._interval(now) | self._interval(now)
         if kind < 0.84:
             return self._interval(now) - self._interval(now, self.one((3, 5, 7)))
         if kind < 0.9:
-            start = now + self.within(-20, 30)
-            return self._interval(now).between(start, start + self.within(5, 60))
-        return TriggerSpec(kind="once", fields={"at": instant_text(now + self.within(-2, 40))})
+            start = now + self.stretched(-20, 30)
+            return self._interval(now).between(start, start + self.stretched(5, 60))
+        return TriggerSpec(kind="once", fields={"at": instant_text(now + self.stretched(-2, 40))})
 
     def _interval(self, now: datetime, period: float | None = None) -> TriggerSpec:
         # Most are due together with others, on a whole second: that is what a cluster's second looks like.
-        anchor = now + self.within(-60, 5)
+        anchor = now + self.stretched(-60, 5)
         if self.chance() < 0.8:
             anchor = anchor.replace(microsecond=0)
-        fields = {"period_s": period or self.one(PERIODS), "anchor_at": instant_text(anchor)}
-        return TriggerSpec(kind="interval", fields=fields)
+        period = self._scale * (period or self.one(PERIODS))
+        return TriggerSpec(kind="interval", fields={"period_s": period, "anchor_at": instant_text(anchor)})
 
     def policy(self) -> Policy:
         """Return a policy; most of it is the default most of the time."""
@@ -176,17 +187,17 @@ class Draw:
         return Policy(
             catch_up=self.one(tuple(CatchUp)),
             catch_up_max=self.one((1, 2, 3, 5)),
-            grace=None if seldom() < 0.6 else self.within(0.5, 6),
+            grace=None if seldom() < 0.6 else self.stretched(0.5, 6),
             overlap=self.one(tuple(Overlap)),
             max_running=self.one((1, 1, 2, 3)),
             queue_max=self.one((1, 2, 4, 8)),
-            start_within=None if seldom() < 0.8 else self.within(0.5, 6),
-            timeout=None if seldom() < 0.7 else self.within(0.5, 4),
+            start_within=None if seldom() < 0.8 else self.stretched(0.5, 6),
+            timeout=None if seldom() < 0.7 else self.brief(0.5, 4),
             attempts=self.one((1, 1, 2, 3)),
-            backoff=self.within(0.1, 2),
-            backoff_max=timedelta(seconds=3),
+            backoff=self.brief(0.1, 2),
+            backoff_max=self._brief * timedelta(seconds=3),
             on_lost=self.one(tuple(OnLost)),
-            spread=timedelta(0) if seldom() < 0.6 else self.within(0.5, 5),
+            spread=timedelta(0) if seldom() < 0.6 else self.stretched(0.5, 5),
             priority=self.one((0, 0, 1, -1)),
             report_success=seldom() < 0.1,
             keep_runs=1000 if seldom() < 0.7 else 3,
@@ -215,9 +226,7 @@ class Draw:
     def body(self) -> Body:
         """Return how an attempt goes."""
         pace = self.chance()
-        lasts = (
-            self.within(0, 0.02) if pace < 0.6 else self.within(0.1, 2) if pace < 0.9 else self.within(2, 12)
-        )
+        lasts = self.brief(*((0, 0.02) if pace < 0.6 else (0.1, 2) if pace < 0.9 else (2, 12)))
         return Body(
             lasts=lasts,
             ends="failed" if self.chance() < 0.15 else "succeeded",

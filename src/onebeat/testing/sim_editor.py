@@ -62,7 +62,7 @@ class Editor(Node):
             due = [row.next_at for row in world.watch.seen.rows.values() if row.next_at and row.next_at > now]
             if due:
                 return draw.one(due) + draw.one((-2, -1, 0, 0, 1)) * timedelta(milliseconds=1)
-        return now + draw.within(0.2, 6)
+        return now + draw.stretched(0.2, 6)
 
     def act(self, name: str) -> None:
         """Do something to a schedule, or create it where it is not."""

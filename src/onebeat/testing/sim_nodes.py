@@ -13,11 +13,8 @@ from onebeat.testing.evidence import Effect
 from onebeat.testing.sim_draw import KIND, Body
 from onebeat.testing.sim_world import Node, Spell, World
 
-POLL = timedelta(seconds=1)
-"""A world is short: its nodes look more often than real ones, where hints are lost."""
-
-EVERY = timedelta(seconds=20)
-"""How often the weather may change."""
+WEATHER_S = 20
+"""How often the weather may change, in a dense world."""
 
 
 class DispatcherNode(Node):
@@ -32,7 +29,7 @@ class DispatcherNode(Node):
     def start(self) -> None:
         """Begin with nothing but the ledger."""
         self._dispatcher = Dispatcher(
-            self.store(), self.clock, holder=self.holder, share=self._share, poll=POLL
+            self.store(), self.clock, holder=self.holder, share=self._share, poll=self.world.pace.poll
         )
 
     def step(self) -> datetime:
@@ -52,10 +49,10 @@ class WorkerNode(Node):
     def start(self) -> None:
         """Begin with nothing but the ledger."""
         store = self.store()
-        lease = self.world.luck.lease
+        lease, poll = self.world.pace.lease, self.world.pace.poll
         self._bodies = Bodies(self.world, self, self._targets)
         presence = Presence(store, self.clock, holder=self.holder, roles=("worker",), lasts=lease)
-        self._worker = Worker(store, self.clock, [self._bodies], presence, lease=lease, poll=POLL)
+        self._worker = Worker(store, self.clock, [self._bodies], presence, lease=lease, poll=poll)
 
     def step(self) -> datetime:
         """Claim, execute, report."""
@@ -197,8 +194,8 @@ class Weather(Node):
                 world.slow = slow
             if draw.chance() < 0.2 and world.strikes("outage"):
                 world.out = out
-        return world.clock.now() + EVERY
+        return world.clock.now() + timedelta(seconds=WEATHER_S * world.pace.scale)
 
     def _spell(self, least: float, most: float) -> Spell:
-        since = self.world.time + self.draw.within(0, EVERY.total_seconds() / 2)
-        return Spell(since, since + self.draw.within(least, most))
+        since = self.world.time + self.draw.stretched(0, WEATHER_S / 2)
+        return Spell(since, since + self.draw.brief(least, most))

@@ -23,6 +23,7 @@ from onebeat.testing.clock import NOON
 from onebeat.testing.faults import WRITING_VERBS
 from onebeat.testing.sim_clocks import NodeClock
 from onebeat.testing.sim_draw import WHOLE, Draw, Plan
+from onebeat.testing.sim_pace import pace
 
 WRITING = frozenset(WRITING_VERBS)
 TELLING = {
@@ -112,6 +113,7 @@ class Node(ABC):
         self.life = 0
         self.up = False
         self.busy = False  # in the middle of a step, and overtaken
+        self.born_at = world.time
         self.wake_at = world.time
         self.sleeps_until = world.time
         self.clock: Clock = StoreClock(world)
@@ -127,6 +129,7 @@ class Node(ABC):
         """Begin the next life: what it will do, and what will befall its calls, is drawn apart."""
         self.life += 1
         self.up = True
+        self.born_at = self.world.time
         self.draw = self.world.drawn(self.holder)
         self.fate = self.world.drawn(self.holder, "fate")
 
@@ -150,9 +153,14 @@ class Node(ABC):
             self.ledger = self.world.open_store(self.world.clock)
         return Line(self.world, self, self.ledger or self.world.store)
 
+    def age(self) -> timedelta:
+        """Return how long this life of a node with an engine has lasted."""
+        return self.world.time - self.born_at if self.role in ENGINE else timedelta(0)
+
     def die(self) -> None:
         """Lose everything; come back after a while."""
         self.up = False
+        self.world.lived += self.age()
         self.sleeps_until = self.world.time + self.fate.within(0.1, 1.5 * self.world.lease_s)
         self.wake_at = self.sleeps_until
 
@@ -210,10 +218,11 @@ class World:
         self.plan = plan
         self.open_store = open_store
         self.connects = connects  # each life opens the store anew; if not, all share one
+        self.pace = pace(Draw(seed, "pace"))
         self.draw = self.drawn("cluster")
         self.luck = self.draw.luck()
         self._hints = self.drawn("hints")
-        self.lease_s = self.luck.lease.total_seconds()
+        self.lease_s = self.pace.lease.total_seconds()
         self.time = NOON
         self.shift = timedelta(0)
         self.clock = StoreClock(self)
@@ -223,13 +232,14 @@ class World:
         self.nodes: list[Node] = [self.wire]
         self.faults: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+        self.lived = timedelta(0)  # the lives of nodes with an engine that are over, one after the other
         self.faulty = False
         self.slow = self.out = Spell()
         self.trace: Callable[[str], None] | None = None
 
     def drawn(self, *concern: object) -> Draw:
         """Return the source of chance for one concern."""
-        return Draw(self.seed, *concern)
+        return Draw(self.seed, *concern, scale=self.pace.scale, brief=self.pace.brief)
 
     def has(self, what: str) -> bool:
         """Return whether a kind of trouble, an edit, a node or a schedule is part of this world.
@@ -243,9 +253,11 @@ class World:
     def run(self, until: datetime) -> None:
         """Let every node that is not in the middle of something take its turns up to an instant."""
         while True:
-            ready = [node for node in self.nodes if not node.busy]
-            node = min(ready, key=lambda each: each.wake_at, default=None)
-            if node is None or node.wake_at > until:
+            node, wake_at = None, until
+            for each in self.nodes:
+                if not each.busy and (each.wake_at < wake_at or (node is None and each.wake_at == until)):
+                    node, wake_at = each, each.wake_at
+            if node is None:
                 break
             self.time = max(self.time, node.wake_at)
             self.turn(node)
@@ -309,6 +321,11 @@ class World:
         for node in self.nodes:
             node.sleeps_until = self.time
             node.wake_at = min(node.wake_at, self.time)
+
+    def node_hours(self) -> float:
+        """Return how long dispatchers and workers have lived, all together."""
+        lives = sum((node.age() for node in self.nodes if node.up), self.lived)
+        return lives / timedelta(hours=1)
 
     def close(self) -> None:
         """Let go of every connection."""

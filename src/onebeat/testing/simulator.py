@@ -11,12 +11,12 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,23 +33,21 @@ from onebeat.testing.sim_editor import NAMES, Editor
 from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
 from onebeat.testing.sim_world import World, WorldEnds
 
-SAFETY = timedelta(seconds=50)
-LIVENESS = timedelta(seconds=15)
-PATIENCE_TO_END = timedelta(seconds=45)
-"""How long no run at all may end while some are unfinished: a few of the longest attempts and backoffs."""
-LOOK_EVERY = timedelta(seconds=5)
-PATIENCE = timedelta(seconds=2)
-"""How late an occurrence may be settled while all is well: a dispatcher's poll, once again, and a little."""
-
 
 class Survived(NamedTuple):
-    """What one seed went through, and what it found: None, or the sentence that says what broke."""
+    """What one seed went through, and what it found: None, or the sentence that says what broke.
+
+    ``node_hours`` is how long its dispatchers and workers lived, ``took_s`` what that took of one core.
+    """
 
     seed: int
     settled: int
     faults: Counter[str]
     calls: int
     broken: str | None
+    calm: bool
+    node_hours: float
+    took_s: float
 
 
 class Stuck(AssertionError):
@@ -63,6 +61,7 @@ def survive(
     plan: Plan = WHOLE,
 ) -> Survived:
     """Live through one world. Whatever goes wrong in it is an answer, not an exception."""
+    began_s = time.process_time()
     world = World(seed, open_store, connects=open_store is not MemoryStore, plan=plan)
     world.trace = trace
     broken = None
@@ -82,16 +81,26 @@ def survive(
     finally:
         logger.setLevel(level)
         world.close()
-    return Survived(seed, world.watch.seen.settled, world.faults, world.calls.total(), broken)
+    return Survived(
+        seed=seed,
+        settled=world.watch.seen.settled,
+        faults=world.faults,
+        calls=world.calls.total(),
+        broken=broken,
+        calm=world.pace.calm,
+        node_hours=world.node_hours(),
+        took_s=time.process_time() - began_s,
+    )
 
 
 def live(world: World) -> None:
     """Populate a world, let it suffer, let it recover, and see that nothing is left."""
     editors = populate(world)
-    end = world.time + SAFETY
+    pace = world.pace
+    end = world.time + pace.safety
     world.faulty = True
     while world.time < end:
-        world.run(min(world.time + LOOK_EVERY, end))
+        world.run(min(world.time + pace.look_every, end))
         world.watch.look(world.store)
     world.watch.rest(world.store)
 
@@ -99,11 +108,11 @@ def live(world: World) -> None:
     for editor in editors:
         editor.retired = True
     editors[0].release()
-    world.run(world.time + PATIENCE)
-    world.watch.calm(world.clock.now(), PATIENCE)
-    end = world.time + LIVENESS
+    world.run(world.time + pace.patience)
+    world.watch.calm(world.clock.now(), pace.patience)
+    end = world.time + pace.liveness
     while world.time < end:
-        world.run(world.time + LOOK_EVERY / 2)
+        world.run(world.time + pace.look_every / 2)
         world.watch.look(world.store)
 
     editors[0].pause_all()
@@ -118,21 +127,24 @@ def drain(world: World) -> None:
     end = world.time
     while left := world.store.runs(unfinished):
         if len(left) != len(before):
-            before, end = left, world.time + PATIENCE_TO_END
+            before, end = left, world.time + world.pace.patience_to_end
         elif world.time > end:
             raise Stuck(f"liveness: {len(left)} runs do not end, among them {left[-1]}")
-        world.run(world.time + LOOK_EVERY / 5)
+        world.run(world.time + world.pace.look_every / 5)
         world.watch.look(world.store)
 
 
 def populate(world: World) -> list[Editor]:
     """Fill a world with nodes and schedules; return its editors."""
-    shares = [Share(index=index, of=2) if world.luck.shared else None for index in range(2)]
+    of = world.pace.dispatchers
+    shares = [Share(index=index, of=of) if world.luck.shared else None for index in range(of)]
     editors = [Editor(world, f"editor{number}") for number in range(world.draw.one((1, 1, 2)))]
     world.nodes += [
         *(DispatcherNode(world, f"dispatcher{number}", share) for number, share in enumerate(shares)),
-        WorkerNode(world, "worker0", (COMMON, RARE)),
-        WorkerNode(world, "worker1", (COMMON,)),
+        *(
+            WorkerNode(world, f"worker{number}", (COMMON,) if number else (COMMON, RARE))
+            for number in range(world.pace.workers)
+        ),
         *editors,
         Weather(world, "weather"),
     ]
@@ -259,6 +271,21 @@ def _progress(done: int, of: int) -> None:
         print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done}/{of}", end=end, file=sys.stderr, flush=True)
 
 
+def _throughput(done: Sequence[Survived]) -> list[str]:
+    """Return how much was simulated, and how much of it in a minute of one core."""
+    took_s = max(sum(each.took_s for each in done), 1e-9)
+    hours = sum(each.node_hours for each in done)
+    calm = [each for each in done if each.calm]
+    calm_hours, calm_s = sum(each.node_hours for each in calm), sum(each.took_s for each in calm)
+    return [
+        f"{hours:.1f} node-hours, {calm_hours:.1f} of them in {len(calm)} calm worlds",
+        f"{60 * hours / took_s:.0f} node-hours a minute of one core "
+        f"(dense worlds {60 * (hours - calm_hours) / max(took_s - calm_s, 1e-9):.0f}, "
+        f"calm ones {60 * calm_hours / max(calm_s, 1e-9):.0f}), "
+        f"{sum(each.calls for each in done) / took_s:.0f} calls a second",
+    ]
+
+
 def summary(done: Sequence[Survived]) -> str:
     """Return what many seeds came to, the faults by kind among it."""
     faults: Counter[str] = Counter()
@@ -271,6 +298,7 @@ def summary(done: Sequence[Survived]) -> str:
     lines = [
         f"{len(done)} seeds, {sum(each.settled for each in done)} occurrences settled, "
         f"{sum(each.calls for each in done)} calls of the ledger",
+        *_throughput(done),
         f"median seed: {median(each.settled for each in done):.0f} occurrences settled under "
         f"{median(hard):.0f} faults",
         *(f"  {kind:24}{faults[kind]:>10}" for kind in KINDS),
