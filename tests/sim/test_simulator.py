@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,9 @@ from onebeat.store.memory import MemoryStore
 from onebeat.testing import simulator
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
-from onebeat.testing.sim_draw import Plan
+from onebeat.testing.sim_draw import ACTS, KINDS, MILD, NAMES, Plan
+from onebeat.testing.sim_shrink import INDISPENSABLE, Shrinking
+from onebeat.testing.sim_summary import Survived
 from onebeat.testing.sim_world import SILENT, TELLING, WRITING, World
 
 LAB = Path(simulator.__file__).parent
@@ -28,10 +31,10 @@ def test_no_invariant_breaks_though_every_kind_of_fault_happens() -> None:
     lived = [simulator.survive(seed, MemoryStore) for seed in range(SEEDS)]
 
     faults = sum((each.faults for each in lived), Counter[str]())
-    hard = [sum(n for kind, n in each.faults.items() if kind not in simulator.MILD) for each in lived]
+    hard = [sum(n for kind, n in each.faults.items() if kind not in MILD) for each in lived]
     assert not [(each.seed, each.broken) for each in lived if each.broken is not None]
-    assert set(faults) == set(simulator.KINDS)
-    assert not [kind for kind in simulator.KINDS if not faults[kind]]
+    assert set(faults) == set(KINDS)
+    assert not [kind for kind in KINDS if not faults[kind]]
     assert median(each.settled for each in lived) >= 200
     assert median(hard) >= 5
 
@@ -100,7 +103,7 @@ def test_calls_are_made_twice_and_arrive_late_and_the_second_answer_says_so() ->
 
 @pytest.mark.slow
 def test_node_hours_are_the_lives_of_dispatchers_and_workers() -> None:
-    crashes = frozenset(kind for kind in simulator.KINDS if kind.startswith("crash"))
+    crashes = frozenset(kind for kind in KINDS if kind.startswith("crash"))
     whole, unhurt = World(3, MemoryStore), World(3, MemoryStore, plan=Plan(without=crashes))
     for world in (whole, unhurt):
         simulator.live(world)
@@ -119,23 +122,95 @@ def test_dense_worlds_and_calm_ones_are_lived_through() -> None:
     assert min(each.node_hours for each in calm) > 1 > max(each.node_hours for each in lived if not each.calm)
 
 
-@pytest.mark.slow
-def test_a_failing_seed_prints_one_line_that_repeats_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def any_version_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     def any_version(store: MemoryStore, schedule_id: int, version: int) -> object:
         return store._rows.get(schedule_id)
 
     monkeypatch.setattr(MemoryStore, "_current", any_version)
 
-    status = simulator.main(["--seeds", "20"])
+
+def told(replay: str) -> list[str]:
+    """Return the arguments in a line that repeats a world."""
+    return shlex.split(replay.removeprefix("replay: onebeat-sim "))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("any_version_wins")
+def test_a_failing_seed_prints_one_line_that_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:
+    status = simulator.main(["--seeds", "20", "--shrink", "0"])
 
     replay = [line for line in capsys.readouterr().out.splitlines() if line.startswith("replay: ")]
     assert status == 1
     assert len(replay) == 1
-    status = simulator.main(replay[0].removeprefix("replay: onebeat-sim ").split())
+    status = simulator.main(told(replay[0]))
     assert status == 1
     assert replay[0] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("any_version_wins")
+def test_a_failing_seed_is_cut_down_to_a_smaller_world_that_fails_in_the_same_way(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulator.main(["--seeds", "20", "--keep-going", "--shrink", "0"])
+    out = capsys.readouterr().out
+    replay = next(line for line in out.splitlines() if line.startswith("replay: "))
+
+    status = simulator.main([*told(replay), "--shrink", "60"])
+
+    *_, sentence, line = (out := capsys.readouterr().out)[: out.index("\n1 seeds")].splitlines()
+    seed = int(told(replay)[1])
+    whole = simulator.survive(seed, MemoryStore)
+    small = simulator.survive(seed, MemoryStore, plan=simulator.planned(told(line)))
+    assert status == 1
+    assert whole.broken is not None
+    assert small.broken == sentence
+    assert small.way == whole.way
+    assert len(small.plan.without) > 5
+    assert small.faults.total() < whole.faults.total()
+    assert small.calls <= whole.calls
+    assert simulator.main(told(line)) == 1
+    assert sentence in capsys.readouterr().out
+
+
+def test_shrinking_ends_after_as_many_tries_as_are_allowed() -> None:
+    first = simulator.survive(1, MemoryStore)._replace(broken="I1 (all): of them", broke_at_s=1e6)
+    tried: list[Plan] = []
+
+    def never(plan: Plan) -> Survived:
+        tried.append(plan)
+        return first._replace(broken=None)
+
+    small = Shrinking(first, never, 5, lambda _done, _of: None).search()
+
+    assert small is first
+    assert len(tried) == 5
+
+
+def test_shrinking_leaves_out_all_that_does_not_matter_and_nothing_else() -> None:
+    first = simulator.survive(1, MemoryStore)._replace(broken="I1 (all): of them", broke_at_s=12.5)
+
+    def breaks(plan: Plan) -> Survived:
+        matters = {"delete", "s3", "editor0", "crash after commit"} & plan.without
+        return first._replace(plan=plan, until_s=plan.until or 50.0, broken=None if matters else first.broken)
+
+    small = Shrinking(first, breaks, 200, lambda _done, _of: None).search()
+
+    left = {*ACTS, *NAMES, *small.nodes} - small.plan.without
+    assert left == {"delete", "s3", "editor0", *INDISPENSABLE}
+    assert {kind for kind in first.faults if kind not in small.plan.without} == {
+        "crash after commit",
+        "edit conflict",
+    }
+    assert small.plan.until == 13
+
+
+def test_what_is_to_be_left_out_has_to_be_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        simulator.main(["--without", "pause in a stepp"])
+
+    assert "pause in a stepp: nothing in a world is called so" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -145,7 +220,7 @@ def test_a_run_without_violations_ends_with_0_and_a_summary(capsys: pytest.Captu
     out = capsys.readouterr().out
     assert status == 0
     assert "violations: 0" in out
-    assert all(kind in out for kind in simulator.KINDS)
+    assert all(kind in out for kind in KINDS)
     assert "node-hours a minute of one core" in out
 
 

@@ -12,6 +12,7 @@ docs/reference/mutants.md is written by ``--write-docs``.
 import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def command(by: str) -> list[str]:
     kind, *rest = by.split()
     if kind == "sim":
         store = rest[1] if len(rest) > 1 else "memory"
-        return ["-m", "onebeat.testing.simulator", "--seeds", rest[0], "--store", store]
+        return ["-m", "onebeat.testing.simulator", "--seeds", rest[0], "--store", store, "--shrink", "0"]
     return [*PYTEST, *by.split()]
 
 
@@ -141,7 +142,7 @@ def noticed(output: str) -> Noticed:
     """Return what noticed, from the output of a simulator or of pytest that failed."""
     if (replay := re.search(r"^(.*)\nreplay: onebeat-sim (.*)$", output, re.MULTILINE)) is not None:
         what = re.split(r" \(|:", replay[1])[0]
-        return Noticed(f"simulator: {what}", ["-m", "onebeat.testing.simulator", *replay[2].split()])
+        return Noticed(f"simulator: {what}", ["-m", "onebeat.testing.simulator", *shlex.split(replay[2])])
     failed = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", output, re.MULTILINE)
     if failed is None:
         return Noticed("pytest", [*PYTEST])

@@ -62,6 +62,23 @@ MILD = frozenset({"edit conflict", "hint lost"})
 """Counted, but not among the faults that a seed is said to have survived: these happen anyway."""
 
 
+ACTS = {
+    "edit": 0.22,
+    "pause": 0.10,
+    "resume": 0.14,
+    "delete": 0.07,
+    "skip": 0.10,
+    "request": 0.15,
+    "cancel": 0.10,
+    "hold": 0.07,
+    "purge": 0.05,
+}
+"""What editors do, and how often."""
+
+NAMES = tuple(f"s{number}" for number in range(7))
+"""The names that schedules may have."""
+
+
 class Plan(NamedTuple):
     """What is left of a drawn world: all of it, unless something is to be left out.
 

@@ -13,9 +13,9 @@ from onebeat.core.decide import admit
 from onebeat.core.errors import InvalidInput, Refused, StoreUnavailable
 from onebeat.core.messages import Answer, Cancel, Edit, Hold, Request, RunQuery, ScheduleQuery
 from onebeat.core.model import LIVE, Load, RunState, Schedule
+from onebeat.testing.sim_draw import ACTS, NAMES
 from onebeat.testing.sim_world import Node, World
 
-NAMES = tuple(f"s{number}" for number in range(7))
 TRIES = 4
 
 Change = Callable[[Schedule, Load, edits.Author], Edit]
@@ -28,17 +28,17 @@ class Editor(Node):
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
-        self._acts: list[tuple[float, str, Callable[[str], None]]] = [
-            (0.22, "edit", self._change),
-            (0.10, "pause", self._pause),
-            (0.14, "resume", self._resume),
-            (0.07, "delete", self._delete),
-            (0.10, "skip", self._skip_next),
-            (0.15, "request", self._request),
-            (0.10, "cancel", self._cancel),
-            (0.07, "hold", self._hold),
-            (0.05, "purge", self._purge),
-        ]
+        self._acts: dict[str, Callable[[str], None]] = {
+            "edit": self._change,
+            "pause": self._pause,
+            "resume": self._resume,
+            "delete": self._delete,
+            "skip": self._skip_next,
+            "request": self._request,
+            "cancel": self._cancel,
+            "hold": self._hold,
+            "purge": self._purge,
+        }
         self.retired = not world.has(name)
         self._number = 0
         self._steps = 0
@@ -73,11 +73,11 @@ class Editor(Node):
             self._create(name)
             return
         chance = self.draw.chance()
-        for share, kind, act in self._acts:
+        for kind, share in ACTS.items():
             chance -= share
             if chance < 0:
                 if self.world.has(kind):
-                    act(name)
+                    self._acts[kind](name)
                 return
 
     # --- edits ---

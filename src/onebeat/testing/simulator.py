@@ -9,45 +9,34 @@ docs/explanation/simulator.md tells more.
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
 
 from onebeat.core.messages import RunQuery, Share
 from onebeat.core.model import LIVE, Run, RunState
 from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.checkers import Broken
-from onebeat.testing.sim_draw import COMMON, KINDS, MILD, RARE, WHOLE, Plan
-from onebeat.testing.sim_editor import NAMES, Editor
+from onebeat.testing.clock import NOON
+from onebeat.testing.sim_draw import ACTS, COMMON, KINDS, NAMES, RARE, WHOLE, Plan
+from onebeat.testing.sim_editor import Editor
 from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
+from onebeat.testing.sim_shrink import Shrinking
+from onebeat.testing.sim_summary import Survived, summary
 from onebeat.testing.sim_world import World, WorldEnds
 
-
-class Survived(NamedTuple):
-    """What one seed went through, and what it found: None, or the sentence that says what broke.
-
-    ``node_hours`` is how long its dispatchers and workers lived, ``took_s`` what that took of one core.
-    """
-
-    seed: int
-    settled: int
-    faults: Counter[str]
-    calls: int
-    broken: str | None
-    calm: bool
-    node_hours: float
-    took_s: float
+TRIES = 200
+"""How many worlds are tried to find a smaller one that breaks in the same way."""
 
 
 class Stuck(AssertionError):
@@ -83,10 +72,14 @@ def survive(
         world.close()
     return Survived(
         seed=seed,
+        plan=plan,
         settled=world.watch.seen.settled,
         faults=world.faults,
         calls=world.calls.total(),
         broken=broken,
+        broke_at_s=(world.time - NOON).total_seconds(),
+        until_s=until(world).total_seconds(),
+        nodes=tuple(node.name for node in world.nodes if node.name[-1].isdigit()),
         calm=world.pace.calm,
         node_hours=world.node_hours(),
         took_s=time.process_time() - began_s,
@@ -97,7 +90,7 @@ def live(world: World) -> None:
     """Populate a world, let it suffer, let it recover, and see that nothing is left."""
     editors = populate(world)
     pace = world.pace
-    end = world.time + pace.safety
+    end = world.time + until(world)
     world.faulty = True
     while world.time < end:
         world.run(min(world.time + pace.look_every, end))
@@ -118,6 +111,12 @@ def live(world: World) -> None:
     editors[0].pause_all()
     drain(world)
     world.watch.rest(world.store)
+
+
+def until(world: World) -> timedelta:
+    """Return how long the safety phase lasts."""
+    cut = world.plan.until
+    return world.pace.safety if cut is None else timedelta(seconds=cut)
 
 
 def drain(world: World) -> None:
@@ -148,6 +147,7 @@ def populate(world: World) -> list[Editor]:
         *editors,
         Weather(world, "weather"),
     ]
+    world.nodes = [node for node in world.nodes if world.has(node.name) or node in editors]
     editors[0].begin()
     editors[0].start()
     for name in NAMES[: world.draw.one((5, 6, 7))]:
@@ -202,26 +202,28 @@ def _on_redis(url: str) -> Generator[Callable[[int], Callable[[Clock], Store]], 
             erase_ledger(ledger)
 
 
-def survive_on(store: str, seed: int, trace: Callable[[str], None] | None = None) -> Survived:
+def survive_on(
+    store: str, seed: int, trace: Callable[[str], None] | None = None, plan: Plan = WHOLE
+) -> Survived:
     """Live through one world on a store of a kind; leave nothing behind."""
     with stores(store) as opener:
-        return survive(seed, opener(seed), trace)
+        return survive(seed, opener(seed), trace, plan)
 
 
-def survived(store: str, seeds: range, jobs: int) -> Generator[Survived, None, None]:
+def survived(store: str, seeds: range, jobs: int, plan: Plan = WHOLE) -> Generator[Survived, None, None]:
     """Live through many worlds, in several processes if asked; yield them in the order of their seeds."""
+    live = partial(survive_on, store, plan=plan)
     if jobs == 1:
-        yield from (survive_on(store, seed) for seed in seeds)
+        yield from map(live, seeds)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(partial(survive_on, store), seeds, chunksize=4)
+            yield from pool.map(live, seeds, chunksize=4)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``onebeat-sim``; return its exit status: 0, or 1 when an invariant broke."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onebeat-sim",
         description="Live through many small simulated clusters, each drawn from one seed; watch I1 to I8.",
@@ -234,19 +236,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--jobs", type=int, default=1, help="how many processes (default 1)")
     add("--trace", action="store_true", help="print every call of the ledger, and the traceback of a failure")
     add("--keep-going", action="store_true", help="do not stop at the first seed that fails")
-    given = parser.parse_args(argv)
+    add(
+        "--shrink",
+        type=int,
+        default=TRIES,
+        help=f"worlds to try for a smaller one (default {TRIES}; 0: none)",
+    )
+    add(
+        "--without", type=_left_out, default=frozenset(), help="what to leave out: names, with commas between"
+    )
+    add("--until", type=float, help="where to end the safety phase, in seconds (default: as drawn)")
+    return parser
+
+
+def planned(argv: Sequence[str]) -> Plan:
+    """Return what a command line leaves of a world."""
+    given = _parser().parse_args(argv)
+    return Plan(given.without, given.until)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``onebeat-sim``; return its exit status: 0, or 1 when an invariant broke."""
+    given = _parser().parse_args(argv)
+    plan = Plan(given.without, given.until)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     if given.trace:
-        worlds = (survive_on(given.store, seed, print) for seed in seeds)
+        worlds = (survive_on(given.store, seed, print, plan) for seed in seeds)
     else:
-        worlds = survived(given.store, seeds, given.jobs)
+        worlds = survived(given.store, seeds, given.jobs, plan)
     done: list[Survived] = []
     with closing(worlds):
         for lived in worlds:
             done.append(lived)
             _progress(len(done), given.seeds)
             if lived.broken is not None:
-                print(f"\n{lived.broken}\n{_replay(lived.seed, given.store)}")
+                print(f"\n{lived.broken}")
+                small = lived if given.trace else shrunk(lived, given.store, given.shrink)
+                print(small.replay(given.store))
                 if not given.keep_going:
                     break
     print(summary(done))
@@ -259,8 +285,28 @@ def _store(kind: str) -> str:
     return kind
 
 
-def _replay(seed: int, store: str) -> str:
-    return f"replay: onebeat-sim --first-seed {seed} --seeds 1 --store {store}"
+def _left_out(names: str) -> frozenset[str]:
+    wanted = frozenset(name.strip() for name in names.split(","))
+    known = {*KINDS, *ACTS, *NAMES, "overtaking"}
+    strange = [name for name in wanted - known if not re.fullmatch(r"(dispatcher|worker|editor)\d", name)]
+    if strange:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(strange))}: nothing in a world is called so; there are nodes (worker1), "
+            f"schedules (s0 to {NAMES[-1]}), overtaking, edits ({', '.join(ACTS)}) and {', '.join(KINDS)}"
+        )
+    return wanted
+
+
+def shrunk(lived: Survived, store: str, tries: int) -> Survived:
+    """Return the smallest world of so many tries that breaks in the same way; say so if it is smaller."""
+    if not tries:
+        return lived
+    search = Shrinking(lived, lambda plan: survive_on(store, lived.seed, plan=plan), tries, _progress)
+    small = search.search()
+    if small is not lived:
+        print(f"in {search.tried} tries to a smaller world, of {small.calls} calls, not {lived.calls}:")
+        print(small.broken)
+    return small
 
 
 def _progress(done: int, of: int) -> None:
@@ -269,42 +315,6 @@ def _progress(done: int, of: int) -> None:
         filled = 40 * done // of
         end = "\n" if done == of else ""
         print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {done}/{of}", end=end, file=sys.stderr, flush=True)
-
-
-def _throughput(done: Sequence[Survived]) -> list[str]:
-    """Return how much was simulated, and how much of it in a minute of one core."""
-    took_s = max(sum(each.took_s for each in done), 1e-9)
-    hours = sum(each.node_hours for each in done)
-    calm = [each for each in done if each.calm]
-    calm_hours, calm_s = sum(each.node_hours for each in calm), sum(each.took_s for each in calm)
-    return [
-        f"{hours:.1f} node-hours, {calm_hours:.1f} of them in {len(calm)} calm worlds",
-        f"{60 * hours / took_s:.0f} node-hours a minute of one core "
-        f"(dense worlds {60 * (hours - calm_hours) / max(took_s - calm_s, 1e-9):.0f}, "
-        f"calm ones {60 * calm_hours / max(calm_s, 1e-9):.0f}), "
-        f"{sum(each.calls for each in done) / took_s:.0f} calls a second",
-    ]
-
-
-def summary(done: Sequence[Survived]) -> str:
-    """Return what many seeds came to, the faults by kind among it."""
-    faults: Counter[str] = Counter()
-    for each in done:
-        faults.update(each.faults)
-    hard = [sum(count for kind, count in each.faults.items() if kind not in MILD) for each in done]
-    failed = [each.seed for each in done if each.broken is not None]
-    if not done:
-        return "no seeds"
-    lines = [
-        f"{len(done)} seeds, {sum(each.settled for each in done)} occurrences settled, "
-        f"{sum(each.calls for each in done)} calls of the ledger",
-        *_throughput(done),
-        f"median seed: {median(each.settled for each in done):.0f} occurrences settled under "
-        f"{median(hard):.0f} faults",
-        *(f"  {kind:24}{faults[kind]:>10}" for kind in KINDS),
-        f"violations: {len(failed)}" + (f" (seeds {', '.join(map(str, failed[:20]))})" if failed else ""),
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
