@@ -2,6 +2,7 @@
 
 run     real nodes on a real store, to whom everything happens, then the verdict
 judge   the verdict on the evidence in a folder, once more
+page    results side by side in one HTML file
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chaos.faults.kinds import for_store
 from chaos.faults.protocol import STORES, Fault
 from chaos.judge import judge_folder
 from chaos.opening import servers
+from chaos.page import arguments, show
 from chaos.result import Result
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
@@ -46,7 +48,11 @@ def main(words: Sequence[str] | None = None) -> int:
     run.add_argument("--sabotage", choices=sorted(KINDS), default="", help="break the promise on purpose")
     judge = commands.add_parser("judge", help="judge the evidence in a folder; exit 1 on any finding")
     judge.add_argument("folder", type=Path)
+    arguments(commands.add_parser("page", help="show results side by side in one HTML file"))
     options = parser.parse_args(words)
+    if options.command == "page":
+        show(options.results, options.out)
+        return 0
     if options.command == "judge":
         return told(judge_folder(options.folder))
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from bench.machine import described
 
+from chaos.page import show
 from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, write
 from onebeat.testing import history
 from onebeat.testing.history import Effect, Fault, Operation
@@ -22,7 +23,7 @@ from onebeat.testing.keyed import Bounds, Judged, Trouble, judge
 from onebeat.testing.sums import SECOND, micros
 
 HISTORY, EFFECTS, FAULTS = "history.jsonl", "effects.jsonl", "faults.jsonl"
-STORY, AUDIT, RESULT = "run.json", "audit.json", "result.json"
+STORY, AUDIT, RESULT, PAGE = "run.json", "audit.json", "result.json", "page.html"
 BOUNDS = Bounds(recovery=timedelta(minutes=4), clock=timedelta(milliseconds=2))
 CALM_US = 10 * SECOND
 """So long after a fault an occurrence counts as calm again."""
@@ -133,9 +134,10 @@ def judged(folder: Path) -> Result:
 
 
 def judge_folder(folder: Path) -> Result:
-    """Judge the evidence in a folder, and leave the result beside it."""
+    """Judge the evidence in a folder, and leave the result beside it, and the page that shows it."""
     result = judged(folder)
     write(result, folder / RESULT)
+    show([folder / RESULT], folder / PAGE)
     return result
 
 

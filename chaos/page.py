@@ -315,10 +315,12 @@ def shown(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def main(words: Sequence[str]) -> None:
-    """Read results, write the page."""
-    parser = argparse.ArgumentParser(prog="python -m chaos page", description=__doc__)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `python -m chaos page` wants to know."""
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json", help="of runs, or of peers")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the HTML file to write")
-    given = parser.parse_args(words)
-    given.out.write_text(page([read(path) for path in given.results]), encoding="utf-8")
+
+
+def show(results: Iterable[Path], out: Path) -> None:
+    """Read results, write the page."""
+    out.write_text(page([read(path) for path in results]), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from chaos.page import FINDINGS, main, page
+from chaos.page import FINDINGS, page, show
 from chaos.result import FaultKind, FaultSpan, Lane, Result, Said, Spread, read, write
 
 KINDS = [f"kind {letter} & more" for letter in "abcdefghijklmnopqrstuvwxyz"]
@@ -193,7 +193,7 @@ def test_a_peer_stands_beside_ours_and_what_it_was_not_asked_for_is_a_dash(tmp_p
     (tmp_path / "peer.json").write_bytes(msgspec.json.encode(peer))
     write(a_result(), tmp_path / "ours.json")
 
-    main([str(tmp_path / "ours.json"), str(tmp_path / "peer.json"), "-o", str(tmp_path / "page.html")])
+    show([tmp_path / "ours.json", tmp_path / "peer.json"], tmp_path / "page.html")
 
     shown = Read((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "Another scheduler ×2" in shown.words
