@@ -16,7 +16,7 @@ import msgspec
 from bench.machine import described
 
 from chaos.page import show
-from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, write
+from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, seat_of, write
 from onebeat.testing import history
 from onebeat.testing.history import Effect, Fault, Operation
 from onebeat.testing.keyed import Bounds, Judged, Trouble, judge
@@ -26,7 +26,7 @@ HISTORY, EFFECTS, FAULTS = "history.jsonl", "effects.jsonl", "faults.jsonl"
 STORY, AUDIT, RESULT, PAGE = "run.json", "audit.json", "result.json", "page.html"
 BOUNDS = Bounds(recovery=timedelta(minutes=4), clock=timedelta(milliseconds=2))
 CALM_US = 10 * SECOND
-"""So long after a fault an occurrence counts as calm again."""
+"""So long after a fault, or after the last node has begun to serve, an occurrence counts as calm."""
 NAMES = {"missing": "missed", "overlap": "overlap_exceeded"}
 FINDINGS = ("missing", "doubled", "early", "phantom", "overlap")
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "redis": "Redis"}
@@ -78,6 +78,20 @@ class Tally:
             found.append(Lane(node=node, from_s=low / SECOND, until_s=round(high / SECOND, 2), began=counts))
         return found
 
+    @property
+    def serving_from(self) -> int:
+        """Return when the last of the nodes had its first body, in microseconds of the run."""
+        first: dict[str, int] = {}
+        for node, (low, _) in self.spans.items():
+            seat = seat_of(node)
+            first[seat] = min(low, first.get(seat, low))
+        return max(first.values(), default=0)
+
+    @property
+    def last(self) -> int:
+        """Return when the last body began or ended, in microseconds of the run."""
+        return max((high for _, high in self.spans.values()), default=0)
+
     def each_second(self, seconds: int) -> list[int]:
         """Return how many bodies began in each second of the run."""
         total = sum(self.nodes.values(), Counter[int]())
@@ -96,8 +110,8 @@ def judged(folder: Path) -> Result:
     verdict = judge(operations, tally.watch(effects), faults, story.until, BOUNDS, over)
     asked = folder / AUDIT
     audit = msgspec.json.decode(asked.read_bytes()) if asked.exists() else None
-    seconds = (story.ended_at - story.began_at).total_seconds()
-    late = Lateness(verdict, faults, story.began_at)
+    seconds = max(tally.last / SECOND, (story.until - story.began_at).total_seconds())
+    late = Lateness(verdict, faults, story.began_at, tally.serving_from)
     return Result(
         title=f"Onebeat on {STORES.get(story.store, story.store)}",
         store=story.store,
@@ -107,7 +121,7 @@ def judged(folder: Path) -> Result:
         seconds=round(seconds, 1),
         minutes=story.minutes,
         seed=story.seed,
-        command=f"python -m chaos run --store {story.store} --minutes {story.minutes:g} --seed {story.seed}",
+        command=command(story),
         settings=story.settings
         | {"clock_tolerance_ms": BOUNDS.clock / timedelta(milliseconds=1), "interrupted": story.interrupted},
         machine=story.machine or described(folder),
@@ -154,6 +168,18 @@ def counted(verdict: Judged, story: Story, torn: int) -> dict[str, int]:
     return dict(sorted((verdict.counts | Counter(findings) | Counter(more)).items())) | findings | more
 
 
+def command(story: Story) -> str:
+    """Return the command that does the same again, as far as a seed repeats it."""
+    words = f"python -m chaos run --store {story.store} --minutes {story.minutes:g} --seed {story.seed}"
+    for name, option in (("size", "--size"), ("edits_s", "--edits"), ("nodes", "--nodes")):
+        if name in story.settings:
+            words += f" {option} {story.settings[name]:g}"
+    if not story.settings.get("shared", True):
+        words += " --unshared"
+    sabotage = story.settings.get("sabotage")
+    return f"{words} --sabotage {sabotage}" if sabotage else words
+
+
 def server(story: Story) -> str:
     """Return the store's product and version, as it says of itself."""
     name = STORES.get(story.store, story.store)
@@ -190,15 +216,18 @@ def spanned(fault: Fault, zero: datetime) -> FaultSpan:
 class Lateness:
     """How late the occurrences began that had a run of their own, in milliseconds."""
 
-    def __init__(self, verdict: Judged, faults: Iterable[Fault], began_at: datetime) -> None:
+    def __init__(
+        self, verdict: Judged, faults: Iterable[Fault], began_at: datetime, serving_from: int
+    ) -> None:
         trouble, zero = Trouble(faults), micros(began_at)
+        calm_from = zero + serving_from + CALM_US
         self.all: list[float] = []
         self.calm: list[float] = []
         self._worst: dict[int, float] = {}
         for due, late in verdict.lateness:
             late_ms = late / 1000
             self.all.append(late_ms)
-            if not trouble.within(due - CALM_US, due):
+            if due >= calm_from and not trouble.within(due - CALM_US, due):
                 self.calm.append(late_ms)
             second = (due - zero) // SECOND
             self._worst[second] = max(self._worst.get(second, 0.0), late_ms)

@@ -188,8 +188,9 @@ NOTES = """<section class="notes"><p><b>Missed</b>: an acknowledged schedule owe
 began. <b>Doubled</b>: two runs for one occurrence. <b>Early</b>: a body began before its occurrence.
 <b>Phantom</b>: a body for what cannot have been due. <b>Over the limit</b>: more bodies at once than the
 schedule allows. <b>Lateness</b> is from the occurrence to the first line that its body wrote; <b>calm</b> are
-occurrences with no fault in force when they were due nor in the ten seconds before. A body that begins again
-after its node was lost is no finding: the run is the same, and its token is larger.</p></section>"""
+occurrences with no fault in force when they were due nor in the ten seconds before, once all nodes serve. A
+body that begins again after its node was lost is no finding: the run is the same, and its token is
+larger.</p></section>"""
 
 
 # --- one result ---------------------------------------------------------------------------------------
@@ -312,7 +313,9 @@ def shown(value: Any) -> str:
         return ", ".join(f"{name} {shown(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value))
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int) else str(value)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,10 @@ from html import escape
 from itertools import pairwise
 from math import ceil, log10
 
-from chaos.result import FaultSpan, Lane, Result
+from chaos.result import FaultSpan, Lane, Result, seat_of
 
-WIDTH, LEFT, RIGHT = 1080, 214, 14
+WIDTH, RIGHT = 1080, 14
+LEFT_MIN, LETTER = 130.0, 5.9
 FAULT_H, LANE_H, STRIP_H, GAP = 15, 42, 72, 30
 COLOURS = (
     "#4477aa",
@@ -77,6 +78,8 @@ class Timeline:
         self._paint = paint
         self._parts: list[str] = []
         self._y = 4.0
+        longest = max((len(f"{kind} ×{each.count}") for kind, each in result.faults.items()), default=0)
+        self._left = max(LEFT_MIN, 12 + LETTER * longest)
 
     def drawn(self) -> str:
         """Return the picture."""
@@ -140,7 +143,7 @@ class Timeline:
         for share in (0.25, 1.0):
             y = self._y + STRIP_H * (1 - share**0.5)
             self._line(y, "grid")
-            self._label(f"{top * share:,.0f}", y + 4, "small", right=LEFT - 6)
+            self._label(f"{top * share:,.0f}", y + 4, "small", inset=6)
         self._area([(each / top) ** 0.5 for each in series], 0, self._y, STRIP_H)
         self._line(self._y + STRIP_H)
         self._y += STRIP_H + GAP
@@ -152,13 +155,13 @@ class Timeline:
         for decade in range(decades + 1):
             y = self._y + height - 24 * decade
             self._line(y, "grid" if decade else "base")
-            self._label(LATE_WORDS[10.0**decade], y + 4, "small", right=LEFT - 6)
+            self._label(LATE_WORDS[10.0**decade], y + 4, "small", inset=6)
         points = []
         for second, late in enumerate(series):
             if late > LATE_LOW_MS:
                 tall = min(log10(late / LATE_LOW_MS), decades) * 24
                 points.append(f"M{self._x(second + 0.5):.1f} {self._y + height:.1f}v{-tall:.1f}")
-        thick = max(0.9, (WIDTH - LEFT - RIGHT) / self._result.seconds * 0.8)
+        thick = max(0.9, (WIDTH - self._left - RIGHT) / self._result.seconds * 0.8)
         self._parts.append(f'<path class="late" stroke-width="{thick:.2f}" d="{"".join(points)}"/>')
         self._y += height + GAP
 
@@ -185,25 +188,26 @@ class Timeline:
             self._parts.append(
                 f'<text class="small" x="{x:.1f}" y="{self._y + 6:.1f}" text-anchor="middle">{words}</text>'
             )
-        self._label("minutes:seconds", self._y + 6, "small", right=LEFT - 24)
+        self._label("minutes:seconds", self._y + 6, "small", inset=24)
         self._y += 14
 
     # --- strokes ---
 
     def _x(self, second: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * second / max(self._result.seconds, 1.0)
+        return self._left + (WIDTH - self._left - RIGHT) * second / max(self._result.seconds, 1.0)
 
     def _heading(self, words: str) -> None:
-        self._parts.append(f'<text class="heading" x="{LEFT}" y="{self._y + 9:.1f}">{escape(words)}</text>')
+        self._parts.append(
+            f'<text class="heading" x="{self._left:.1f}" y="{self._y + 9:.1f}">{escape(words)}</text>'
+        )
         self._y += 17
 
-    def _label(self, words: str, y: float, kind: str = "label", right: float = LEFT - 10) -> None:
-        self._parts.append(
-            f'<text class="{kind}" x="{right}" y="{y:.1f}" text-anchor="end">{escape(words)}</text>'
-        )
+    def _label(self, words: str, y: float, kind: str = "label", inset: float = 10) -> None:
+        place = f'x="{self._left - inset:.1f}" y="{y:.1f}"'
+        self._parts.append(f'<text class="{kind}" {place} text-anchor="end">{escape(words)}</text>')
 
     def _line(self, y: float, kind: str = "base") -> None:
-        self._parts.append(f'<path class="{kind}" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        self._parts.append(f'<path class="{kind}" d="M{self._left:.1f} {y:.1f}H{WIDTH - RIGHT}"/>')
 
     def _band(self, span: FaultSpan, y: float, height: float, kind: str, widest: float = 0.8) -> None:
         until = self._result.seconds if span.until_s is None else span.until_s
@@ -243,10 +247,10 @@ def _round_up(number: int) -> int:
 
 
 def by_node(lanes: Sequence[Lane]) -> Mapping[str, list[Lane]]:
-    """Return the lives of each node, whose name is what stands before the last point."""
+    """Return the lives of each node."""
     found: dict[str, list[Lane]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.from_s):
-        found.setdefault(lane.node.rpartition(".")[0] or lane.node, []).append(lane)
+        found.setdefault(seat_of(lane.node), []).append(lane)
     return dict(sorted(found.items()))
 
 

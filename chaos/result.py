@@ -83,6 +83,11 @@ class Lane(Shown, frozen=True, kw_only=True):
     began: list[int]
 
 
+def seat_of(life: str) -> str:
+    """Return the name of the node whose life this is: what stands before the last point."""
+    return life.rpartition(".")[0] or life
+
+
 class Said(Shown, frozen=True, kw_only=True):
     """A finding, in words."""
 
@@ -97,7 +102,8 @@ class Result(Shown, frozen=True, kw_only=True):
 
     ``counts`` are those of onebeat.testing.keyed with the findings: missed, doubled, early, phantom,
     overlap_exceeded, and other_findings, of which ``found`` has the kinds. ``lateness_calm`` is of
-    occurrences with no fault in force when they were due nor in the ten seconds before.
+    occurrences with no fault in force when they were due nor in the ten seconds before, and not before all
+    nodes had served for so long.
     ``lateness_max_ms_each_second`` goes by the second in which an occurrence was due, ``began_each_second``
     by that in which a body began. ``audit`` is what the ledger says of itself, if it was asked.
     """

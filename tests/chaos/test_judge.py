@@ -66,7 +66,7 @@ def evidence(folder: Path, *, without: int | None = None, audit: dict[str, Any] 
         "ended_at": at(SECONDS + 5),
         "lives": 4,
         "facts": {"kind": "sqlite", "sqlite": "3.54.1"},
-        "settings": {"nodes": 2},
+        "settings": {"nodes": 2, "shared": False, "sabotage": ""},
         "machine": {"cpu": "a processor", "cores": 2, "commit": "abcdef0"},
     }
     (folder / STORY).write_bytes(msgspec.json.encode(story))
@@ -96,6 +96,7 @@ def test_everything_that_was_done_and_seen_is_counted(result: Result) -> None:
     ]
     assert result.server == "SQLite 3.54.1"
     assert result.audit == {"right": True, "words": "60 of 60"}
+    assert result.command == "python -m chaos run --store sqlite --minutes 1 --seed 7 --nodes 2 --unshared"
 
 
 def test_each_life_of_a_node_has_a_lane_and_each_body_a_second(result: Result) -> None:
@@ -107,8 +108,9 @@ def test_each_life_of_a_node_has_a_lane_and_each_body_a_second(result: Result) -
 def test_lateness_is_calm_where_nothing_was_done_in_the_ten_seconds_before(result: Result) -> None:
     assert result.lateness_all.count == sum(result.lateness_all.histogram) == 60
     assert result.lateness_all.max == 4000.0
-    # Due from 20 to 34 and from 39 to 50 there was trouble, or had just been.
-    assert result.lateness_calm.count == 60 - 15 - 12
+    # Both nodes had served for ten seconds from 12.01 on. There was trouble, or had just been, from 20 to 34
+    # and from 39 to 50.
+    assert result.lateness_calm.count == (60 - 12) - 15 - 12
     assert result.lateness_calm.max == 16.0
     assert result.lateness_max_ms_each_second[20:24] == [4000.0, 3000.0, 2000.0, 1000.0]
 
