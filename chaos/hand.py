@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from chaos.place import Nobody, Place, python
 
@@ -21,6 +21,7 @@ TOP = Path(__file__).resolve().parents[1]
 HAND = "hand"
 """By what name it is known to a server that lists who is there."""
 
+NO_SUCH_USER = 1045
 BUSY_MS = 2_000
 """How long one waits for what somebody else holds; then it is Away."""
 
@@ -39,18 +40,15 @@ class Hand(Protocol):
         """Let go of everything. Safe to repeat."""
 
 
-def hand_on(place: Place, *, outside: bool = False) -> Hand:
-    """Open a hand on the ledger of a place; ``outside``, on its server alone. Raises Away."""
+def hand_on(place: Place) -> Hand:
+    """Open a hand on the ledger of a place. Raises Away."""
     kinds: dict[str, Callable[[str], Hand]] = {
         "sqlite": SqliteHand,
         "postgres": PostgresHand,
         "mariadb": MariadbHand,
         "redis": RedisHand,
     }
-    url = place.url
-    if outside and place.kind == "mariadb":
-        url = urlunsplit(urlsplit(url)._replace(path=""))
-    return kinds[place.kind](url)
+    return kinds[place.kind](place.url)
 
 
 class Shell:
@@ -109,7 +107,15 @@ class MariadbHand:
 
         self._error = (pymysql.err.MySQLError, OSError)
         try:
-            self._db = mariadb.connected(url)
+            try:
+                self._db = mariadb.connected(url.replace("root@", f"{HAND}@"))
+            except pymysql.err.OperationalError as error:
+                if error.args[0] != NO_SUCH_USER:
+                    raise
+                with mariadb.connected(url) as db, db.cursor() as cursor:
+                    cursor.execute(f"CREATE USER IF NOT EXISTS '{HAND}'@'%'")
+                    cursor.execute(f"GRANT ALL ON *.* TO '{HAND}'@'%'")
+                self._db = mariadb.connected(url.replace("root@", f"{HAND}@"))
             self._db.autocommit(True)
         except self._error as error:
             raise Away(str(error)) from error

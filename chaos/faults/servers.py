@@ -85,7 +85,7 @@ class Exhausted(Usual):
 
             def take() -> None:
                 while len(taken) < ROOM_MAX:
-                    taken.append(hand_on(place, outside=True))
+                    taken.append(hand_on(place))
 
             def press() -> None:
                 with suppress(Away):
@@ -102,8 +102,8 @@ class Exhausted(Usual):
 CALLERS = {
     "postgres": "SELECT pid, application_name LIKE 'onebeat%' FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
-    # Whoever names no database is a replica, or somebody from outside.
-    "mariadb": "SELECT id, db IS NOT NULL FROM information_schema.processlist "
+    # Whoever names no database is a replica.
+    "mariadb": f"SELECT id, db IS NOT NULL AND user <> '{HAND}' FROM information_schema.processlist "
     "WHERE id <> connection_id() AND user <> 'system user'",
 }
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from chaos.faults.kinds import for_store
+from chaos.faults.kinds import ALL, for_store
 from chaos.faults.nodes import JUMPS_S
-from chaos.faults.protocol import Ending, Fault, Nobody
+from chaos.faults.protocol import STORES, Ending, Fault, Nobody
 from chaos.faults.servers import callers
 from chaos.hand import Away, Shell, hand_on
 from chaos.opening import opened
@@ -179,16 +179,23 @@ def connections_are_others(scene: Scene, ending: Ending) -> None:
         until(lambda: not before & nodes_of(shell))
 
 
-def some_connection_is_another(scene: Scene, ending: Ending) -> None:
+def some_connections_end(scene: Scene, ending: Ending) -> None:
     with closing(Shell(scene.place)) as shell:
-        before = nodes_of(shell)
-        until(lambda: before - nodes_of(shell))
+        seen: set[int] = set()
+
+        def one_has_gone() -> bool:
+            now = nodes_of(shell)
+            gone = seen - now
+            seen.update(now)
+            return bool(gone)
+
+        until(one_has_gone)
 
 
 def nobody_is_let_in(scene: Scene, ending: Ending) -> None:
     def refused() -> bool:
         try:
-            hand_on(scene.place, outside=True).close()
+            hand_on(scene.place).close()
         except Away:
             return True
         return False
@@ -233,7 +240,7 @@ SHOWN: dict[str, Hurts] = {
     "server killed": server_is_away,
     "connections killed in bursts": connections_are_others,
     "no connections left": nobody_is_let_in,
-    "holders of locks killed": some_connection_is_another,
+    "holders of locks killed": some_connections_end,
     "wake-up lines closed": others_get_on,
     "scripts flushed": others_get_on,
     "presence of nodes deleted": are_unknown_until_they_say_so,
@@ -279,3 +286,111 @@ def test_a_fault_hurts_as_it_says_and_heals(kind: str, fault: Fault, scenes: Cal
     assert not scene.place._hurt
     assert all(node.alive for node in scene.place.nodes)
     scene.until_well()
+
+
+# --- when faults meet, and when one cannot begin -----------------------------------------------------
+
+OF_NODES = {
+    "node killed",
+    "node stopped past its leases",
+    "node starved of its processor",
+    "rolling restart",
+    "clock of a node jumped",
+    "node cut off",
+    "node hung up on",
+    "slow link",
+    "replies lost",
+}
+
+
+@pytest.mark.server("redis")
+@pytest.mark.parametrize(
+    "fault", [each for each in ALL if each.kind in OF_NODES], ids=lambda fault: fault.kind
+)
+def test_a_fault_ends_well_though_its_node_was_killed_meanwhile(
+    fault: Fault, scenes: Callable[[str], Scene]
+) -> None:
+    place = scenes("redis").place
+
+    ending = begun(fault, place, seed=2)
+    for node in place.nodes:
+        node.killed()
+    ending.end()
+
+    for node in place.nodes:
+        assert not place.hurts(node)
+        if not node.alive:
+            place.restart_node(node)
+        assert node.clock_file.read_text() == "+0\n"
+    scenes("redis").until_well()
+
+
+@pytest.mark.parametrize(
+    "fault", [each for each in ALL if each.kind != "everybody cut off"], ids=lambda fault: fault.kind
+)
+def test_a_fault_that_finds_nobody_to_hurt_has_done_nothing(fault: Fault, tmp_path: Path) -> None:
+    nowhere = {
+        "sqlite": f"sqlite:///{tmp_path / 'none' / 'ledger.db'}",
+        "postgres": "postgresql://onebeat@127.0.0.1:1/postgres?schema=beats",
+        "mariadb": "mysql://root@127.0.0.1:1/beats",
+        "redis": "redis://127.0.0.1:1/0",
+    }
+    for kind in sorted(fault.stores):
+        place = Place(kind, tmp_path, lambda _, kind=kind: nowhere[kind])  # type: ignore[misc]  # bound at once
+        threads = threading.active_count()
+
+        with pytest.raises(Nobody):
+            fault.begin(place, Random(3))
+        assert threading.active_count() == threads
+
+
+@pytest.mark.server("redis")
+def test_every_fault_at_once_leaves_the_place_whole(scenes: Callable[[str], Scene]) -> None:
+    scene, rng = scenes("redis"), Random(4)
+    scene.until_well()
+    wires = [node.wire for node in scene.place.nodes if node.wire is not None]
+    wide = [fault for fault in for_store("redis") if fault.wide]
+
+    for seed in range(3):
+        endings = [begun(wide[seed], scene.place, seed)]
+        for fault in rng.sample(for_store("redis"), k=6):
+            with suppress(Nobody):
+                if not fault.wide:
+                    endings.append(fault.begin(scene.place, rng))
+        rng.shuffle(endings)
+        for ending in endings:
+            ending.end()
+
+    for node in scene.place.nodes:
+        assert not scene.place.hurts(node)
+        assert node.alive
+    assert not any(wire._burdens for wire in wires)
+    scene.until_well()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
+)
+def test_a_fail_over_keeps_what_was_acknowledged_and_comes_once(
+    kind: str, scenes: Callable[[str], Scene]
+) -> None:
+    scene = scenes(kind)
+    (fault,) = [each for each in for_store(kind) if each.kind == "fail-over"]
+    scene.until_well()
+    with closing(Onebeat(scene.place.url)) as beat:
+        beat.schedules.put("kept", "0 0 1 1 *", "elsewhere:body")
+
+    fault.begin(scene.place, Random(5)).end()
+
+    scene.until_well()
+    with closing(Onebeat(scene.place.url)) as beat:
+        assert beat.schedules.get("kept").name == "kept"
+    with pytest.raises(Nobody):
+        fault.begin(scene.place, Random(5))
+
+
+def test_every_fault_of_a_store_is_shown_to_hurt() -> None:
+    assert {fault.kind for fault in ALL} == {*SHOWN, "fail-over"}
+    assert len({fault.kind for fault in ALL}) == len(ALL)
+    assert {kind for fault in ALL for kind in fault.stores} == STORES
