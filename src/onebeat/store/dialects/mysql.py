@@ -71,13 +71,13 @@ class Mysql:
         self._waiting = Waiting(self._clock, self._look, PERIOD)
 
     def _pool(self, isolation: str) -> Pool[Connection]:
-        def connect() -> Connection:
-            db = driver.connect(self._url, SETTINGS)
-            with db.cursor() as cursor:
-                cursor.execute(f"{ISOLATION} {isolation}")
-            return db
+        return Pool(partial(self._connect, isolation), lambda db: db.close(), driver.usable, size=4)
 
-        return Pool(connect, lambda db: db.close(), driver.usable, size=4)
+    def _connect(self, isolation: str) -> Connection:
+        db = driver.connect(self._url, SETTINGS)
+        with db.cursor() as cursor:
+            cursor.execute(f"{ISOLATION} {isolation}")
+        return db
 
     def _looked_at(self) -> Row:
         """Return what the server says of itself; refuse one that cannot keep the promise."""
