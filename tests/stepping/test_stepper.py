@@ -16,8 +16,10 @@ from onebeat.store.dialects.postgres_session import PostgresSession
 from onebeat.testing import stepper
 from onebeat.testing.stepper_servers import Server, server_at
 
+pytestmark = pytest.mark.timeout(600)  # beside many others a second of it takes many
+
 BOTH = [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
-SEEDS = 30
+SEEDS = 24
 NUMBER = re.compile(r"\d+")
 
 

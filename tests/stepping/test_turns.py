@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -25,7 +26,7 @@ def unnoticed(name: str, sql: str) -> None:
 def acting(turns: Turns, told: list[str], name: str, statements: int) -> Callable[[], None]:
     def act() -> None:
         for number in range(statements):
-            turns.step(1, "SELECT", lambda number=number: told.append(f"{name}{number}"))  # type: ignore[misc]
+            turns.step(1, "SELECT", partial(told.append, f"{name}{number}"))
 
     return act
 

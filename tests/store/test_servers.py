@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.store.test_migrations import STARTING
 
 from onebeat.core.codec import FORMAT
 from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreUnavailable
-from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish
+from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish, PutAnswer
 from onebeat.core.model import Event, Outcome, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store import migrations, upkeep
@@ -200,6 +200,30 @@ def test_an_edit_that_puts_a_limit_waits_for_the_ends_under_way(
 
     ((row, load),) = played.store.owing(["a"])
     assert (row.definition.policy.max_running, load.live) == (1, 0)
+
+
+def test_an_edit_and_an_end_of_its_runs_never_wait_for_each_other(
+    played: Book, kind: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit, end = limiting(played)
+    tries: list[Session] = []
+    put = SqlStore._put
+
+    def counted(store: SqlStore, session: Session, edits: Sequence[Edit]) -> list[PutAnswer]:
+        tries.append(session)
+        return put(store, session, edits)
+
+    monkeypatch.setattr(SqlStore, "_put", counted)
+    with ledgers.connected(kind, url) as run:  # what an end does: it holds the row, and then writes it
+        run(f"SELECT seq FROM onebeat_runs WHERE id = '{end.run_id}' FOR UPDATE")
+        edited = threading.Thread(target=played.accept, args=(edit,))
+        edited.start()
+        until(lambda: ledgers.somebody_waits(kind, url))
+        told = "RETURNING seq" if kind == "postgres" else ""
+        run(f"UPDATE onebeat_runs SET slot = NULL WHERE id = '{end.run_id}' {told}")
+    edited.join(LONG_S)
+
+    assert len(tries) == 1
 
 
 def test_an_end_that_waited_for_an_edit_holds_the_schedule_that_has_a_limit_now(

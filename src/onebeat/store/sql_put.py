@@ -40,7 +40,7 @@ from onebeat.store.rows import (
     skips_text,
 )
 from onebeat.store.sql_inbox import SqlInbox
-from onebeat.store.sql_runs import UNFINISHED_LOCKED, UNFINISHED_OF, WAITING_OF
+from onebeat.store.sql_runs import UNFINISHED_OF, WAITING_OF
 
 SCHEDULES_BY_NAME = "SELECT id FROM onebeat_schedules WHERE name IN {keys} ORDER BY id"
 EDITS_SEEN = f"""WITH wanted (id) AS (VALUES {{rows}})
@@ -162,7 +162,7 @@ class SqlPut(SqlInbox):
         """Write edits that fit, and all that follows from them; return the rows as they are now, by edit."""
         changed = [(edit, rows[edit.after.name]) for edit in edits if edit.after.name in rows]
         # Whose runs ends do not count until now: those ends under way are waited for. See _opened.
-        session.lock(UNFINISHED_LOCKED, sorted(row.id for edit, row in changed if _limits(edit, row)))
+        self._hold_unfinished(session, [row.id for edit, row in changed if _limits(edit, row)])
         kept = self._kept_definitions(session, changed)
         self._settle_old(session, changed, kept, now)
         lanes = self._lanes(session, (edit.after.definition.target for edit in edits))

@@ -81,8 +81,9 @@ SCHEDULES_BY_ID = "SELECT id FROM onebeat_schedules WHERE id IN {keys} ORDER BY 
 LIMITED_LOCKED = """SELECT id FROM onebeat_schedules WHERE max_running IS NOT NULL
     AND id IN (SELECT schedule_id FROM onebeat_runs WHERE id IN {keys}) ORDER BY id"""
 RUNS_LOCKED = "SELECT seq FROM onebeat_runs WHERE id IN {keys} ORDER BY id"
-UNFINISHED_LOCKED = """SELECT seq FROM onebeat_runs WHERE schedule_id IN {keys}
-    AND slot IN ('live', 'waiting') ORDER BY id"""
+UNFINISHED_IDS = """WITH wanted (schedule_id) AS (VALUES {rows})
+    SELECT r.id FROM wanted AS w JOIN onebeat_runs AS r ON r.schedule_id = w.schedule_id
+    WHERE r.slot IN ('live', 'waiting')"""
 UNFINISHED_OF = f"""SELECT {RUN_COLUMNS} FROM onebeat_runs AS r
     WHERE r.schedule_id = ? AND r.slot IN ('live', 'waiting')"""
 WAITING_OF = f"SELECT {RUN_COLUMNS} FROM onebeat_runs AS r WHERE r.schedule_id = ? AND r.slot = 'waiting'"
@@ -177,9 +178,19 @@ class SqlRuns(SqlClaims):
 
     def _cancel(self, session: Session, sql: str, schedule_id: int, reason: str, now: datetime) -> None:
         """Cancel runs that a statement of one schedule finds: at once, or by flag if a holder has them."""
-        session.lock(UNFINISHED_LOCKED, [schedule_id])
+        self._hold_unfinished(session, [schedule_id])
         before = [(row[RUN_SEQ], self._run(session, row)) for row in session.rows(sql, (schedule_id,))]
         self._write_back(session, [(seq, run, cancelled(run, reason, now)) for seq, run in before])
+
+    def _hold_unfinished(self, session: Session, schedule_ids: Sequence[int]) -> None:
+        """Hold the unfinished runs of schedules that are held, so that nobody adds to them.
+
+        Found first and held by their ids, as whoever moves a run does it. Held as an index of schedules has
+        them, the index's entry would be held before the row, and InnoDB lets the two wait for each other.
+        """
+        if not session.alone:
+            found = session.batch(UNFINISHED_IDS, [(each,) for each in schedule_ids])
+            session.lock(RUNS_LOCKED, sorted(run_id for (run_id,) in found))
 
     def _promote(self, session: Session, schedule_id: int) -> list[str]:
         """Make waiting runs ready, oldest first, as far as the definition in force has slots; return them."""

@@ -79,7 +79,7 @@ class ByRank:
     def __init__(self, draw: Draw, names: Sequence[str], falls: int, about: int) -> None:
         left = list(names)
         self._rank: list[str] = [left.pop(int(draw.chance() * len(left))) for _ in names]
-        self._falls = {int(draw.chance() * about) for _ in range(falls)}
+        self._falls = {1 + int(draw.chance() * about) for _ in range(falls)}
         self._step = 0
 
     def __call__(self, stopped: Sequence[str]) -> str:
