@@ -54,6 +54,7 @@ def test_no_invariant_breaks_where_transactions_cross(server: Server) -> None:
     assert sum(each.waited for each in done) > SEEDS
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(0, 4000, 100))
 def test_no_invariant_breaks_in_four_thousand_seeds(server: Server, first: int) -> None:

@@ -118,7 +118,7 @@ class Busy(Editor):
     def step(self) -> datetime:
         """Do two things; return when to do the next."""
         for _ in range(2):
-            self.act(self.world.draw.one(NAMES))
+            self.act(self.draw.one(NAMES))
         return self.world.clock.now()
 
 
@@ -134,8 +134,8 @@ class SteppedWorld(World):
     ) -> None:
         super().__init__(seed, server.emptied, connects=True)
         self.open_store = lambda clock: SqlStore(server.dialect(clock, self))
-        self.draw = Few(seed)
-        self.luck = self.draw.luck()
+        self.draw = self.drawn("turns")
+        self._fate = self.drawn("fate")
         self.trace = trace
         self.turns = Turns(server.waits, self._waited, trace)
         self._verbs: dict[str, str] = {}
@@ -143,6 +143,11 @@ class SteppedWorld(World):
         self._chooser = chooser or self.draw.one((_evenly, _by_rank))
         self._about = ABOUT
         self._call = threading.local()
+        self.cast: list[Node] = []
+
+    def drawn(self, *concern: object) -> Draw:
+        """Return the source of chance for one concern."""
+        return Few(self.seed, *concern)
 
     def _waited(self, name: str, sql: str) -> None:
         """Look at whoever waits for a lock."""
@@ -158,7 +163,7 @@ class SteppedWorld(World):
         several = self.draw.one((2, 3, 3, 4))
         nodes: dict[str, Node] = {}
         while len(nodes) < several:
-            node = self.draw.one(self.nodes)
+            node = self.draw.one(self.cast)
             nodes[node.name] = node
         self.see_step(f"--- {', '.join(nodes)} at {self.clock.now():%H:%M:%S.%f}")
         before = self.turns.steps
@@ -184,7 +189,7 @@ class SteppedWorld(World):
             self.trace(what)
 
     def _after_turn(self, node: Node) -> None:
-        if self.faulty and self.draw.chance() < 5 * self.trouble:
+        if self.faulty and self._fate.chance() < 5 * self.trouble:
             self.faults["crash between steps"] += 1
             raise Crash
 
@@ -226,7 +231,7 @@ class SteppedWorld(World):
             return run()  # opening the store: nobody has called anything yet
 
         def doing() -> T:
-            troubled = self.faulty and sql != ROLLBACK and self.draw.chance() < self.trouble
+            troubled = self.faulty and sql != ROLLBACK and self._fate.chance() < self.trouble
             if troubled:
                 self._trouble(db, sql)
             try:
@@ -237,7 +242,7 @@ class SteppedWorld(World):
                 raise
             if sql == COMMIT:
                 self._committed()
-                if self.faulty and self.draw.chance() < 3 * self.trouble:
+                if self.faulty and self._fate.chance() < 3 * self.trouble:
                     self._lose(db)
             return done
 
@@ -246,7 +251,7 @@ class SteppedWorld(World):
     def _trouble(self, db: Stepped, sql: str) -> None:
         """Let something happen in place of a statement."""
         kinds = ("connection lost", "crash at a statement") if sql in ENDS else (*TROUBLES, KINDS[3])
-        kind = self.draw.one(kinds)
+        kind = self._fate.one(kinds)
         self._tells(kind)
         if kind not in TROUBLES:
             raise Crash
@@ -254,7 +259,7 @@ class SteppedWorld(World):
 
     def _lose(self, db: Stepped) -> None:
         """Let the answer to a commit never come: the connection is gone, or who waits for it is."""
-        kind = self.draw.one(("reply lost", "crash after commit"))
+        kind = self._fate.one(("reply lost", "crash after commit"))
         self._tells(kind)
         if kind == "crash after commit":
             raise Crash
@@ -312,15 +317,16 @@ def live(world: SteppedWorld, rounds: int) -> None:
     """Populate a world, let its nodes cross each other, and see that nothing is amiss at rest."""
     editors = [Busy(world, f"editor{number}") for number in range(2)]
     reader = Reader(world, "reader")
-    world.nodes += [
+    world.cast += [
         *(DispatcherNode(world, f"dispatcher{number}", None) for number in range(2)),
         WorkerNode(world, "worker0", (COMMON, RARE)),
         WorkerNode(world, "worker1", (COMMON,)),
         *editors,
         reader,
     ]
-    for node in world.nodes:
-        node.life, node.up = 1, True
+    world.nodes += world.cast
+    for node in world.cast:
+        node.begin()
         node.start()
     for name in NAMES:
         editors[0].act(name)
@@ -331,7 +337,7 @@ def live(world: SteppedWorld, rounds: int) -> None:
 
     world.faulty = False
     editors[0].release()
-    world.turn(world.nodes[0])
+    world.turn(world.cast[0])
     world.watch.calm(world.clock.now(), timedelta(0))
     world.watch.look(world.store)
     world.watch.rest(world.store)
