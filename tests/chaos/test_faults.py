@@ -16,7 +16,7 @@ from random import Random
 import pytest
 from chaos.faults.kinds import ALL, for_store
 from chaos.faults.nodes import JUMPS_S
-from chaos.faults.protocol import STORES, Ending, Fault, Nobody
+from chaos.faults.protocol import SERVERS, STORES, Ending, Fault, Nobody
 from chaos.faults.servers import callers
 from chaos.hand import Away, Shell, hand_on
 from chaos.opening import opened
@@ -255,8 +255,8 @@ KINDS = [
     for kind, marks in (
         ("sqlite", []),
         ("redis", [pytest.mark.server("redis")]),
-        ("postgres", [pytest.mark.server("postgres")]),
-        ("mariadb", [pytest.mark.server("mariadb")]),
+        ("postgres", [pytest.mark.server("postgres"), pytest.mark.long]),
+        ("mariadb", [pytest.mark.server("mariadb"), pytest.mark.long]),
     )
     for fault in for_store(kind)
     if fault.kind in SHOWN
@@ -388,6 +388,23 @@ def test_a_fail_over_keeps_what_was_acknowledged_and_comes_once(
         assert beat.schedules.get("kept").name == "kept"
     with pytest.raises(Nobody):
         fault.begin(scene.place, Random(5))
+
+
+WHERE = {
+    frozenset(STORES): "all",
+    SERVERS: "servers",
+    frozenset({"postgres", "mariadb"}): "PostgreSQL, MariaDB",
+    frozenset({"postgres", "redis"}): "PostgreSQL, Redis",
+    frozenset({"redis"}): "Redis",
+    frozenset({"sqlite"}): "SQLite",
+}
+
+
+def test_every_fault_is_documented_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/faults.md").read_text()
+    rows = [line.strip("| ").split(" | ")[:3] for line in page.splitlines() if line.startswith("| ")][1:]
+
+    assert rows == [[fault.kind, WHERE[fault.stores], "{:g} to {:g}".format(*fault.lasts_s)] for fault in ALL]
 
 
 def test_every_fault_of_a_store_is_shown_to_hurt() -> None:
