@@ -188,7 +188,7 @@ def server(story: Story) -> str:
     )
     if version.isdigit() and len(version) >= 6:  # as PostgreSQL counts: 170005
         version = f"{int(version) // 10_000}.{int(version) % 10_000}"
-    return f"{name} {version}" if version else str(story.facts.get("kind", name))
+    return f"{name} {version}" if version else str(story.facts.get("kind", name)).capitalize()
 
 
 def by_kind(faults: Iterable[Fault], ended_at: datetime) -> dict[str, FaultKind]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from onebeat.core.errors import InvalidInput
@@ -250,6 +253,17 @@ def after_the_end(world: World) -> None:
     world.effects.append(replace(began, at=began.at + timedelta(seconds=4), token=1000, attempt=2))
 
 
+def accepted_from_who_had_lost_it(world: World) -> None:
+    began, ended, accepted = (world.effect("cron@20", phase) for phase in ("began", "ended", "accepted"))
+    world.swap(ended, replace(ended, at=at(25)))
+    world.swap(accepted, replace(accepted, at=at(25.1), state="running"))
+    world.effects.append(replace(began, at=at(24), token=1000, attempt=2))
+    for phase, second in (("ended", 26.0), ("accepted", 26.1)):
+        world.effects.append(
+            replace(accepted, phase=phase, at=at(second), token=1000, attempt=2, state="succeeded")
+        )
+
+
 def beyond_the_limit(world: World) -> None:
     ended, accepted = (world.effect("limited@20", phase) for phase in ("ended", "accepted"))
     world.swap(ended, replace(ended, at=at(22.5)))
@@ -294,6 +308,7 @@ PLANTED: list[tuple[Callable[[World], None], dict[str, int]]] = [
     (again_though_lost_fails, {"again": 1}),
     (two_ends, {"two ends": 1}),
     (after_the_end, {"after the end": 1}),
+    (accepted_from_who_had_lost_it, {"stale end": 1}),
     (beyond_the_limit, {"overlap": 1}),
     (twice_in_the_sink, {"sink": 1}),
     (not_in_the_sink, {"sink": 1}),
@@ -383,6 +398,15 @@ def test_a_later_answer_ends_the_doubt_about_an_earlier_call() -> None:
     assert may == ALL
 
 
+def test_a_doubt_that_has_ended_does_not_come_back_with_the_next_call() -> None:
+    world = asked(("delete", 11, "unknown", 1), ("put", 21, "ok", 1), trigger=every(2), limits=FREE)
+    world.asks("one", "resume", 31, "ok", 4)
+    must, may = must_and_may(world)
+
+    assert must == outside(11, 22)
+    assert may == ALL
+
+
 def test_a_doubt_about_a_pause_outlives_a_change_that_leaves_pauses_alone() -> None:
     world = asked(("pause", 11, "unknown", 1), ("put", 21, "ok", 1), trigger=every(2), limits=FREE)
     must, may = must_and_may(world)
@@ -402,6 +426,13 @@ def test_a_pause_that_is_acknowledged_proves_that_the_delete_before_it_did_not_h
 
 def test_calls_of_two_editors_that_overlap_may_have_come_in_either_order() -> None:
     must, may = must_and_may(asked(("pause", 11, "ok", 4), ("resume", 12, "ok", 4)))
+
+    assert must == outside(11, 100)
+    assert may == ALL
+
+
+def test_cuts_of_calls_that_overlap_do_not_say_which_came_first() -> None:
+    must, may = must_and_may(asked(("pause", 11, "ok", 4), ("resume", 12, "ok", 4), cut=at(13)))
 
     assert must == outside(11, 100)
     assert may == ALL
@@ -433,6 +464,15 @@ def test_a_spread_that_nobody_outside_knows_makes_what_is_near_an_edit_uncertain
 
     assert must == [float(second) for second in range(0, 18, 2)]
     assert may == outside(21, 100, ALL)
+
+
+def test_a_spread_may_move_what_came_before_a_schedule_was_put_behind_that() -> None:
+    world = World()
+    world.asks("one", "put", 3, trigger=every(2), limits=replace(FREE, spread_s=4.0), cut=at(3.1))
+    must, may = must_and_may(world)
+
+    assert must == [float(second) for second in range(4, 92, 2)]
+    assert may == ALL
 
 
 @pytest.mark.parametrize(
@@ -542,3 +582,88 @@ def test_a_cron_expression_that_the_oracle_cannot_read_as_ours_is_refused() -> N
 
     with pytest.raises(InvalidInput, match="days"):
         world.judged()
+
+
+# --- any history --------------------------------------------------------------------------------------
+
+
+class Deed(NamedTuple):
+    """One call: what is asked, how long it takes, where in that it takes effect, what its editor learns."""
+
+    action: str
+    period: int
+    pause_s: float
+    took_s: float
+    share: float
+    told: str  # ok, with its cut, unknown though done, unknown and not done, done late, fail
+
+
+DEEDS = st.builds(
+    Deed,
+    action=st.sampled_from(["put", "put", "pause", "resume", "delete"]),
+    period=st.integers(1, 4),
+    pause_s=st.floats(0.1, 9),
+    took_s=st.floats(0.1, 5),
+    share=st.floats(0.01, 0.99),
+    told=st.sampled_from(["ok", "ok", "cut", "cut", "done", "not done", "late", "fail"]),
+)
+
+
+def lived(deeds: list[Deed]) -> tuple[World, dict[float, str]]:
+    """Live through calls as a right ledger would. Beside the world: the runs that fired, by occurrence."""
+    world, now, period, paused = World(), 0.0, 0, False
+    changes: list[tuple[float, int, bool]] = []
+    for deed in deeds:
+        begin, end = now + deed.pause_s, now + deed.pause_s + deed.took_s
+        now = end
+        effect = begin + deed.share * deed.took_s
+        told = deed.told
+        if told == "late":  # after its editor gave up, and before the next call
+            effect = now = end + deed.took_s
+        if deed.action != "put" and not period:
+            told = "fail"
+        words: dict[str, Any] = {}
+        if deed.action == "put":
+            words = {"trigger": every(deed.period), "limits": FREE}
+        answer = {"ok": "ok", "cut": "ok", "fail": "fail"}.get(told, "unknown")
+        cut = {"cut": at(effect)} if told == "cut" else {}
+        world.asks("one", deed.action, begin, answer, end - begin, **words, **cut)
+        if told in {"fail", "not done"}:
+            continue
+        match deed.action:
+            case "put":
+                period, paused = deed.period, paused and period > 0
+            case "delete":
+                period, paused = 0, False
+            case _:
+                paused = deed.action == "pause"
+        changes.append((effect, period, paused))
+    fired = {}
+    for (since, period, paused), (until, _, _) in pairwise([*changes, (100.0, 0, False)]):
+        if period and not paused:
+            for second in range(0, 101, period):
+                if since < second <= until:
+                    fired[float(second)] = world.runs("one", second)
+    return world, fired
+
+
+@given(st.lists(DEEDS, max_size=12))
+def test_no_history_of_a_right_ledger_is_called_wrong(deeds: list[Deed]) -> None:
+    world, _ = lived(deeds)
+
+    assert world.judged().findings == []
+
+
+@given(st.lists(DEEDS, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_what_a_wrong_ledger_does_is_found_wherever_nothing_is_in_doubt(deeds: list[Deed], rng: Any) -> None:
+    sure = [deed._replace(told="cut") for deed in deeds]
+    world, fired = lived(sure)
+    silent = sorted({float(second) for second in range(100)} - fired.keys())
+
+    if wrong := [second for second in silent if second > 0]:
+        world.runs("one", rng.choice(wrong))
+        assert world.found() == {"phantom": 1}
+    if owed := [second for second in fired if second <= 95]:
+        world, _ = lived(sure)
+        world.forget(fired[rng.choice(owed)])
+        assert world.found() == {"missing": 1}

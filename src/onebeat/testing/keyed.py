@@ -34,6 +34,7 @@ KINDS = (
     "early",
     "two ends",
     "after the end",
+    "stale end",
     "same lease",
     "overtaken",
     "attempt",
@@ -47,6 +48,7 @@ KINDS = (
 TOLD_MAX = 1000
 FINISHED = {"succeeded", "failed", "cancelled", "timed_out", "expired"}
 REPORTED = {"failed", "timed_out"}
+AGAIN = "again"
 
 
 class Finding(NamedTuple):
@@ -78,18 +80,7 @@ class End(NamedTuple):
 class Seen:
     """All that was seen of one run. There are very many, so each holds nothing but tuples."""
 
-    __slots__ = (
-        "bodies",
-        "count",
-        "ended",
-        "ends",
-        "first",
-        "last",
-        "occurrence",
-        "retried",
-        "run_id",
-        "sunk",
-    )
+    __slots__ = ("accepted", "bodies", "count", "ended", "first", "last", "occurrence", "run_id", "sunk")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -98,8 +89,7 @@ class Seen:
         self.count = 1
         self.bodies: tuple[Body, ...] = ()
         self.ended: tuple[End, ...] = ()  # by the bodies' own words
-        self.ends: tuple[End, ...] = ()  # accepted, and the run is over
-        self.retried: tuple[int, ...] = ()  # tokens whose report led to another attempt
+        self.accepted: tuple[End, ...] = ()  # by the ledger's: the state of the run, if it is over, or AGAIN
         self.sunk: int | None = None  # effects in a sink
 
     @property
@@ -110,7 +100,7 @@ class Seen:
     @property
     def tokens(self) -> list[int]:
         """Return the tokens under which the run ended, each once."""
-        return sorted({end.token for end in self.ends})
+        return sorted({end.token for end in self.accepted if end.words in FINISHED})
 
 
 class Judged(NamedTuple):
@@ -201,10 +191,9 @@ def _seen(effects: Iterable[Effect]) -> tuple[dict[str, dict[str, Seen]], bool]:
                 run.ended += (End(effect.token, micros(effect.at), effect.outcome or ""),)
             case "accepted":
                 reports = True
-                if effect.state in FINISHED:
-                    run.ends += (End(effect.token, micros(effect.at), effect.state or ""),)
-                elif effect.outcome in REPORTED:
-                    run.retried += (effect.token,)
+                again = AGAIN if effect.outcome in REPORTED else ""
+                words = effect.state if effect.state in FINISHED else again
+                run.accepted += (End(effect.token, micros(effect.at), words or ""),)
             case "refused":
                 reports = True
             case "counted":
@@ -392,7 +381,8 @@ class _Case:
         if len(run.bodies) == 1:
             return
         by_token = sorted(run.bodies)
-        reported = {*run.retried, *(end.token for end in run.ended if end.words in REPORTED)}
+        reported = {end.token for end in run.ended if end.words in REPORTED}
+        reported |= {end.token for end in run.accepted if end.words == AGAIN}
         for earlier, later in pairwise(by_token):
             if earlier.token == later.token:
                 self._tell(
@@ -419,12 +409,19 @@ class _Case:
                 self._tell("again", later.began, f"{run.run_id} ran again, though what is lost was to fail")
 
     def _ends(self, run: Seen) -> None:
-        if not run.ends:
+        if not run.accepted:
+            return
+        for end in run.ended:
+            stale = any(body.token > end.token and body.began < end.at for body in run.bodies)
+            if stale and any(each.token == end.token for each in run.accepted):
+                words = "was accepted, though another body had begun under a later lease when it ended"
+                self._tell("stale end", end.at, f"the end of {run.run_id} under token {end.token} {words}")
+        if not run.tokens:
             return
         first, *others = run.tokens
         if others:
             words = f"ended under the tokens {', '.join(map(str, run.tokens))}, and each was accepted"
-            self._tell("two ends", max(end.at for end in run.ends), f"{run.run_id} {words}")
+            self._tell("two ends", max(end.at for end in run.accepted), f"{run.run_id} {words}")
         for body in run.bodies:
             if body.token > first:
                 words = f"began under token {body.token}, though it had ended under {first}"
@@ -456,7 +453,8 @@ class _Case:
         ended = [end.at for end in run.ended if end.token == last.token]
         if not ended:
             return None
-        if self.reports and not any(end.token == last.token and end.at >= ended[0] for end in run.ends):
+        own = [end for end in run.accepted if end.token == last.token and end.words in FINISHED]
+        if self.reports and not any(end.at >= ended[0] for end in own):
             return None
         return last.began, ended[0]
 
@@ -465,7 +463,7 @@ class _Case:
         if not any(run.sunk is not None for run in self.runs):
             return
         for run in self.runs:
-            done = any(end.words == "succeeded" for end in run.ends)
+            done = any(end.words == "succeeded" for end in run.accepted)
             if (run.sunk or 0) > 1 or (done and run.sunk != 1):
                 at = run.began if run.bodies else 0
                 self._tell("sink", at, f"the sink holds {run.sunk or 0} effects of {run.run_id}")

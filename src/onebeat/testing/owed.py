@@ -220,7 +220,7 @@ def _occurrences(
     """Return MUST and MAY. An occurrence is due by its offset later, which is in [0, spread] and unknown."""
     triggers = {call.asked.number: call.asked.trigger for call in changes}
     limits = {call.asked.number: call.asked.limits or Limits() for call in changes}
-    must, may, unsure = dict[int, Limits](), set[int](), set[int]()
+    must, may = dict[int, Limits](), set[int]()
     for low, high, states in stretches:
         firing = [state for state in states if state is not None and not state.paused]
         if not firing:
@@ -232,18 +232,12 @@ def _occurrences(
         ]
         may.update(*found)
         if len(firing) == len(states):
-            sure = set(found[0]).intersection(*found[1:]) if len(found) > 1 else found[0]
-            for instant in sure:
+            for instant in set(found[0]).intersection(*found[1:]):
                 must[instant] = _weaker(must.get(instant), *(limits[state.number] for state in firing))
-            if len(found) > 1:
-                unsure.update(instant for each in found for instant in each if instant not in sure)
-        else:
-            unsure.update(*found)
     if spread:
         ends = [stretch.high for stretch in stretches]
-        unsure.update(instant for instant in must if not _same(stretches, ends, instant, instant + spread))
-    for instant in unsure:
-        must.pop(instant, None)
+        for instant in [each for each in must if not _same(stretches, ends, each, each + spread)]:
+            del must[instant]
     return must, may
 
 
