@@ -12,7 +12,7 @@ from tests.engine.lab import START, Lab, Node, seconds
 
 from onebeat.core import edits
 from onebeat.core.errors import StoreUnavailable
-from onebeat.core.messages import Hold, Sent, Settled, Share
+from onebeat.core.messages import Answer, Hold, Sent, Settled, Share, Start
 from onebeat.core.model import Decision, OnLost, Owing, RunState
 from onebeat.core.triggers.cron import cron
 from onebeat.core.triggers.interval import interval, once
@@ -381,6 +381,32 @@ def test_with_on_lost_fail_a_run_lost_before_its_start_is_tried_again(lab: Lab) 
     survivor.dispatcher.step()
 
     assert lab.runs("a")[0].state is RunState.READY
+
+
+def test_with_on_lost_fail_a_run_that_starts_while_it_is_judged_is_not_tried_again(lab: Lab) -> None:
+    # Its holder's clock is behind, or it was stopped: to the holder the lease has not lapsed yet.
+    slow, survivor = lab.node("slow"), lab.node("survivor")
+    lab.put("a", on_lost=OnLost.FAIL)
+    slow.worker.step()
+    lab.clock.advance(seconds(60))
+    slow.dispatcher.step()
+    slow.store.fail("advance")
+    with pytest.raises(StoreUnavailable):
+        slow.worker.step()
+    lab.clock.advance(seconds(30))
+    (run,) = lab.runs("a")
+    judged = lab.store.lost(lab.now(), 10)
+    started = lab.store.advance([Start(run_id=run.id, token=run.token)])
+    read_before = iter([judged])
+    survivor.store.lost = lambda *args: next(read_before, None) or lab.store.lost(*args)
+
+    survivor.dispatcher.step()
+
+    assert started[0].answer is Answer.ACCEPTED
+    assert lab.runs("a")[0].state is RunState.RUNNING
+    lab.clock.advance(seconds(30))
+    survivor.dispatcher.step()
+    assert lab.runs("a")[0].state is RunState.FAILED
 
 
 def test_a_run_that_did_not_start_in_time_expires(lab: Lab) -> None:

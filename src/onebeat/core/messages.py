@@ -58,8 +58,7 @@ class Settled(Noun, frozen=True, kw_only=True):
     """The answer of ``settle``. When refused whole, nothing changed and ``won`` is empty.
 
     ``at`` is the store's clock as the transaction read it, and ``early_by`` how far that is behind ``now``;
-    ``held`` says that a hold is in force. Otherwise ``won[i]`` says whether decision i was committed; a loser
-    changed nothing.
+    ``held``: a hold is in force. Else ``won[i]``: decision i was committed; losers changed nothing.
     """
 
     at: datetime
@@ -75,8 +74,7 @@ class Edit(Noun, frozen=True, kw_only=True):
     row with its new version, mark, ``next_at`` and, when the definition changes, ``number``; its id is 0 for
     a new row, and the store gives one. ``settlements`` tile from the old mark on, and their runs are fired
     under the old definition; what is left up to ``boundary_at`` held no occurrence and is one tile of count
-    0, on the event of ``action``. ``requests`` are runs asked for together with the change, under the new
-    definition.
+    0, on the event of ``action``. ``requests`` are runs asked for beside it, under the new definition.
     ``id`` makes a repetition recognisable for as long as the trail lives, which is for ever. ``entry_id`` is
     the entry of the inbox that asks for it: both happen or neither does.
     """
@@ -302,11 +300,13 @@ class Lost(Transition, frozen=True, kw_only=True):
     """running → the verdict, by somebody who is not the holder.
 
     Accepted only if, in that same statement, the token is current **and** the lease has lapsed on the
-    store's clock. A run whose cancel was requested ends cancelled whatever the verdict.
+    store's clock; a verdict on a run that had not ``started`` is refused once it has: judge again.
+    A run whose cancel was requested ends cancelled whatever the verdict.
     """
 
     token: int
     verdict: Verdict
+    started: bool = True
 
 
 class Sent(Transition, frozen=True, kw_only=True):

@@ -364,7 +364,8 @@ class Dispatcher:
                     at=now,
                     actor=self._holder,
                 )
-                return Lost(run_id=run.id, token=run.token, verdict=verdict, event=event)
+                started = run.started_at is not None
+                return Lost(run_id=run.id, token=run.token, verdict=verdict, started=started, event=event)
             case Overtaken.RESEND:
                 why = "nobody began it after it was handed over; it is handed over again"
                 return Resend(run_id=run.id, event=self._event("run.resend", run, now, why))

@@ -118,7 +118,8 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
             after = _holds(run, step.token) and run.started_at is None and _released(run, now)
         case Lost():
             lapsed = run.lease_until is not None and run.lease_until <= now
-            takes = _holds(run, step.token) and lapsed and _can_be(step.verdict)
+            judged = step.started or run.started_at is None
+            takes = _holds(run, step.token) and lapsed and judged and _can_be(step.verdict)
             after = takes and _judged(run, step.verdict, Outcome.LOST, now)
         case Sent():
             wanted = run.state is RunState.READY and step.attempt == run.attempt + 1

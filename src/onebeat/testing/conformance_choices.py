@@ -136,6 +136,22 @@ class ChoiceSuite(Stage):
         ]
         assert released == [Answer.ACCEPTED, Answer.REFUSED]
 
+    def test_law_c4_a_start_makes_a_verdict_on_what_had_not_started_void(self, book: Book) -> None:
+        # Its body may have begun since it was judged: with on_lost="fail" it must not begin a second time.
+        book.create()
+        run = book.running()
+        book.clock.advance(2 * HOUR)
+        overdue = one(book.store.lost(book.now, 10)).run
+        again = Lost(run_id=run.id, token=run.token, verdict=Retry(at=book.now), started=False)
+        assert overdue.started_at is None
+        assert book.advance(Start(run_id=run.id, token=run.token)).answer is Answer.ACCEPTED
+
+        lost = book.advance(again)
+
+        assert lost.answer is Answer.REFUSED
+        assert book.run(run).state is RunState.RUNNING
+        assert book.advance(replace(again, verdict=BROKEN, started=True)).answer is Answer.ACCEPTED
+
     def test_law_c4_a_run_that_failed_for_being_lost_is_never_claimed_again(self, book: Book) -> None:
         book.create()
         run = book.running()

@@ -84,7 +84,7 @@ def _needs(step: AnyTransition) -> dict[str, Any]:
         case Release():
             return {"kind": "release"}
         case Lost():
-            return {"kind": "lost", "verdict": _verdict(step.verdict)}
+            return {"kind": "lost", "verdict": _verdict(step.verdict), "started": step.started}
         case Sent():
             at = text_or_none(step.resend_at)
             return {"kind": "sent", "attempt": str(step.attempt), "resend_at": at}

@@ -91,8 +91,8 @@ function MOVES.release(run, step)
 end
 
 function MOVES.lost(run, step)
-  return holds(run, step.token) and passed(run.lease_until) and can_be(step.verdict)
-    and judged(run, step.verdict, 'lost')
+  return holds(run, step.token) and passed(run.lease_until) and (step.started or not run.started_at)
+    and can_be(step.verdict) and judged(run, step.verdict, 'lost')
 end
 
 function MOVES.sent(run, step)
