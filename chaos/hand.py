@@ -138,6 +138,8 @@ class MariadbHand:
 class RedisHand:
     def __init__(self, url: str) -> None:
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         parts = urlsplit(url)
         self._error = redis.RedisError
@@ -145,6 +147,7 @@ class RedisHand:
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 6379,
             client_name=HAND,
+            retry=Retry(NoBackoff(), 0),  # else it is patient for seconds with a server that has no room
             decode_responses=True,
             socket_timeout=BUSY_MS / 1000,
             socket_connect_timeout=3,

@@ -90,7 +90,9 @@ class Exhausted(Usual):
             def press() -> None:
                 with suppress(Away):
                     take()
-                for number in nodes_among(callers(shell)):
+                nodes = nodes_among(callers(shell))
+                make_room(shell, len(callers(shell)) - len(nodes) + 1)  # none for whoever comes back
+                for number in nodes:
                     end_connection(shell, number)
                     with suppress(Away):
                         take()  # before the node is back
@@ -112,9 +114,10 @@ def callers(shell: Shell) -> list[tuple[int, bool]]:
     """Return the connections of everybody else, and whether each is a node's."""
     if shell.kind != "redis":
         return [(int(str(number)), bool(node)) for number, node in shell.ask(CALLERS[shell.kind])]
+    own = str(shell.ask("CLIENT", "ID"))
     lines = str(shell.ask("CLIENT", "LIST")).splitlines()
     listed = [dict(part.partition("=")[::2] for part in line.split()) for line in lines]
-    return [(int(each["id"]), each["name"] != HAND and each["flags"] != "S") for each in listed]
+    return [(int(each["id"]), each["name"] != HAND) for each in listed if each["id"] != own]
 
 
 def end_connections(shell: Shell) -> int:
