@@ -37,13 +37,14 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str
     minutes: float
-    seed: int
+    seed: int | None = None
     began_at: datetime
     until: datetime
     ended_at: datetime
     lives: int = 0
     unfinished: int = 0
     interrupted: bool = False
+    ended: bool = True  # in order: then, if no run is unfinished, everything that was owed must have come
     facts: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     machine: dict[str, Any] = {}  # as bench.machine describes it
@@ -100,13 +101,13 @@ class Tally:
 
 def judged(folder: Path) -> Result:
     """Return what is to be said of the run whose evidence is in a folder."""
-    story = msgspec.json.decode((folder / STORY).read_bytes(), type=Story)
+    story = told(folder)
     operations = history.read(folder / HISTORY, Operation)
     effects = history.read(folder / EFFECTS, Effect)
     faults = history.faults(history.read(folder / FAULTS, Fault))
     tally = Tally(story.began_at)
-    # When no run is unfinished, no recovery is under way: then everything that was owed must have come.
-    over = story.ended_at if story.unfinished else max(story.ended_at, story.until + BOUNDS.recovery)
+    whole = story.ended and not story.unfinished
+    over = max(story.ended_at, story.until + BOUNDS.recovery) if whole else story.ended_at
     verdict = judge(operations, tally.watch(effects), faults, story.until, BOUNDS, over)
     asked = folder / AUDIT
     audit = msgspec.json.decode(asked.read_bytes()) if asked.exists() else None
@@ -116,7 +117,7 @@ def judged(folder: Path) -> Result:
         title=f"Onebeat on {STORES.get(story.store, story.store)}",
         store=story.store,
         server=server(story),
-        right=verdict.right and not story.unfinished and (audit is None or audit.get("right", False)),
+        right=verdict.right and whole and (audit is None or audit.get("right", False)),
         began_at=story.began_at,
         seconds=round(seconds, 1),
         minutes=story.minutes,
@@ -147,6 +148,32 @@ def judged(folder: Path) -> Result:
     )
 
 
+def told(folder: Path) -> Story:
+    """Return what the rig says of its run; of one that died, what its evidence says.
+
+    What was under way then is not known, so nothing young is certain: the last line is the end.
+    """
+    if (folder / STORY).exists():
+        return msgspec.json.decode((folder / STORY).read_bytes(), type=Story)
+    asked = [operation.at for operation in history.read(folder / HISTORY, Operation)]
+    if not asked:
+        raise FileNotFoundError(
+            f"there is no evidence in {folder}: neither {STORY} nor any line of {HISTORY}"
+        )
+    last = max((effect.at for effect in history.read(folder / EFFECTS, Effect)), default=asked[-1])
+    last = max(last, *asked)
+    minutes = round((last - asked[0]).total_seconds() / 60, 1)
+    return Story(
+        store="unknown",
+        minutes=minutes,
+        began_at=asked[0],
+        until=last,
+        ended_at=last,
+        interrupted=True,
+        ended=False,
+    )
+
+
 def judge_folder(folder: Path) -> Result:
     """Judge the evidence in a folder, and leave the result beside it, and the page that shows it."""
     result = judged(folder)
@@ -165,12 +192,14 @@ def counted(verdict: Judged, story: Story, torn: int) -> dict[str, int]:
         "unfinished": story.unfinished,
         "torn_lines": torn,
     }
-    return dict(sorted((verdict.counts | Counter(findings) | Counter(more)).items())) | findings | more
+    return verdict.counts | findings | more
 
 
 def command(story: Story) -> str:
     """Return the command that does the same again, as far as a seed repeats it."""
-    words = f"python -m chaos run --store {story.store} --minutes {story.minutes:g} --seed {story.seed}"
+    words = f"python -m chaos run --store {story.store} --minutes {story.minutes:g}"
+    if story.seed is not None:
+        words += f" --seed {story.seed}"
     for name, option in (("size", "--size"), ("edits_s", "--edits"), ("nodes", "--nodes")):
         if name in story.settings:
             words += f" {option} {story.settings[name]:g}"

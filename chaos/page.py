@@ -63,8 +63,8 @@ def page(results: Sequence[Result]) -> str:
         f"<header><h1>{title}</h1>",
         LEAD,
         verdicts(ours, "Onebeat") if ours else "",
-        verdicts(peers, "Others through the same faults") if peers else "",
         NOTES,
+        beside(peers) if peers else "",
         *(section(result, paint, place) for place, result in enumerate(results)),
         "<footer>Made by <code>python -m chaos page</code> from the JSON of each run.</footer>",
     ]
@@ -120,8 +120,22 @@ def verdicts(results: Sequence[Result], heading: str) -> str:
     head = ["verdict", "minutes", "faults", "must fire", "fired", *(FINDINGS[name] for name in names)]
     return (
         f"<section><h2>{heading}</h2>"
-        + table("verdicts", head, [(result, verdict(result, names)) for result in results])
+        + table("verdicts", head, [(each, verdict(each) + counted(each, names)) for each in results])
         + late(results)
+        + "</section>"
+    )
+
+
+def beside(peers: Sequence[Result]) -> str:
+    """Return the tables of those who are judged by windows alone: numbers, and no verdict."""
+    names = ["missed", "doubled", "phantom", "exits"]
+    bounds = {number(each.settings["bound_s"]) for each in peers if each.settings.get("bound_s")}
+    head = ["minutes", "faults", "due", "fired", "missed", "doubled", "phantom", "ended by themselves"]
+    return (
+        "<section><h2>Side by side with others</h2>"
+        + BESIDE.format(bound=" or ".join(sorted(bounds)))
+        + table("verdicts", head, [(each, counted(each, names)) for each in peers])
+        + late(peers)
         + "</section>"
     )
 
@@ -137,22 +151,25 @@ def table(kind: str, head: Iterable[str], rows: Iterable[tuple[Result, str]], ov
     return f'<div class="wide"><table class="{kind}">{above}<tr>{heads}</tr>{lines}</table></div>'
 
 
-def verdict(result: Result, names: Iterable[str]) -> str:
-    """Return the cells of a result's verdict."""
-    total = sum(each.count for each in result.faults.values())
+def verdict(result: Result) -> str:
+    """Return the cell of a result's verdict."""
     findings = sum(result.found.values()) or sum(result.counts.get(name, 0) for name in FINDINGS)
     words = "✓ sound" if result.right else "✗ not right"
     if findings:
         words = f"✗ {number(findings)} finding{'s' if findings > 1 else ''}"
-    cells = [
-        cell(words, kind="right" if result.right else "wrong"),
-        cell(number(result.minutes), "minutes", value=result.minutes),
-        cell(number(total)),
-        *(cell(number(n), name, value=n) for name in ("must", "fired") for n in [result.counts.get(name, 0)]),
-    ]
+    return cell(words, kind="right" if result.right else "wrong")
+
+
+def counted(result: Result, names: Iterable[str]) -> str:
+    """Return the cells of what a result counts; a dash is what was not asked."""
+    total = sum(each.count for each in result.faults.values())
+    cells = [cell(number(result.minutes), "minutes", value=result.minutes), cell(number(total))]
+    for name in ("must", "fired"):
+        count = result.counts.get(name, 0)
+        cells.append(cell(number(count), name, value=count))
     for name in names:
-        count = result.counts.get(name)
-        cells.append(cell("–" if count is None else number(count), name, "wrong" if count else "none", count))
+        found = result.counts.get(name)
+        cells.append(cell("–" if found is None else number(found), name, "wrong" if found else "none", found))
     return "".join(cells)
 
 
@@ -183,6 +200,11 @@ def lateness(field: str, spread: Spread, name: str) -> str:
 LEAD = """<p class="lead">Real processes and real servers, hurt on purpose. What happened is judged by lines
 that bodies, editors and the rig left in files of their own, never by what the ledger says of itself; what
 should have happened is computed by somebody else's cron library.</p></header>"""
+
+BESIDE = """<p class="notes">Other systems do not say which occurrence a firing is for, so they are asked
+less, and so is Onebeat here: a firing within {bound} s of each due instant, each used once. Not all of them
+are meant to run twice, and some say so. What each promises, how it was set up, and why it did what it did is
+told in <cite>Peers under faults</cite>, beside this page.</p>"""
 
 NOTES = """<section class="notes"><p><b>Missed</b>: an acknowledged schedule owed it, and no body ever
 began. <b>Doubled</b>: two runs for one occurrence. <b>Early</b>: a body began before its occurrence.

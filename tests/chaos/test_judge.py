@@ -131,6 +131,22 @@ def test_a_finding_is_told_with_its_second_and_the_run_is_not_right(tmp_path: Pa
     assert [(said.kind, said.schedule, said.at_s) for said in result.findings] == [("missing", "tick", 33.0)]
 
 
+def test_a_rig_that_died_left_evidence_that_can_be_judged_and_is_not_called_right(tmp_path: Path) -> None:
+    folder = evidence(tmp_path / "run")
+    (folder / STORY).unlink()
+
+    result = judge_folder(folder)
+
+    assert not result.right
+    assert result.findings == []
+    assert (result.counts["fired"], result.counts["must"]) == (60, 0)  # nothing is old enough to be certain
+
+
+def test_a_folder_without_evidence_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no evidence"):
+        judge_folder(tmp_path)
+
+
 def test_a_run_that_the_audit_calls_wrong_is_not_right(tmp_path: Path) -> None:
     assert not judge_folder(evidence(tmp_path / "run", audit={"right": False})).right
 

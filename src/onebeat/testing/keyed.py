@@ -45,6 +45,26 @@ KINDS = (
 )
 """All kinds of findings."""
 
+COUNTS = (
+    "schedules",
+    "limited",
+    "edits_ok",
+    "edits_fail",
+    "edits_unknown",
+    "must",
+    "may",
+    "fired",
+    "folded",
+    "requests",
+    "bodies",
+    "ended",
+    "retried_bodies",
+    "repeated_bodies",
+    "overtaken",
+    "at_most_once",
+)
+"""Everything that is counted beside the findings."""
+
 TOLD_MAX = 1000
 FINISHED = {"succeeded", "failed", "cancelled", "timed_out", "expired"}
 REPORTED = {"failed", "timed_out"}
@@ -107,15 +127,14 @@ class Judged(NamedTuple):
     """The verdict. ``findings`` holds the first TOLD_MAX; ``found`` counts them all, by kind.
 
     ``lateness`` has, for each occurrence that had a run of its own, when it was and by how much later the
-    first body began. ``counts``: schedules, edits_ok, edits_fail, edits_unknown, must, may (that are not in
-    must), fired, folded, requests, bodies, ended, repeated_bodies, retried_bodies, overtaken, at_most_once
-    (owed under ``on_lost="fail"``, not seen, and a fault was in force), limited (schedules that always had a
-    limit of bodies at once).
+    first body began. ``counts`` has all of COUNTS: ``may`` without what is in ``must``; ``at_most_once`` is
+    owed under ``on_lost="fail"`` and not seen, while a fault was in force; ``limited`` are schedules that
+    always had a limit of bodies at once.
     """
 
     findings: list[Finding]
     found: Counter[str]
-    counts: Counter[str]
+    counts: dict[str, int]
     lateness: list[tuple[int, int]]
 
     @property
@@ -157,7 +176,7 @@ def judge(
     begin = moment(min((call.begin for call in asked), default=0))
     spread = max((call.asked.limits.spread_s for call in asked if call.asked.limits is not None), default=0.0)
     oracle = Oracle(begin - timedelta(seconds=spread), until)
-    verdict = Judged([], Counter(), Counter(), [])
+    verdict = Judged([], Counter(), dict.fromkeys(COUNTS, 0), [])
     for name in sorted(history.keys() | seen.keys()):
         each = history.get(name, [])
         for call in each:
