@@ -62,6 +62,11 @@ STORE ?= sqlite
 chaos: $(READY)
 	@$(BIN)/python -m chaos run --store $(STORE) --minutes $(MINUTES) $(ARGS)
 
+## sim            live through simulated clusters, `onebeat-sim` (ARGS go to it: make sim ARGS="--seeds 1000")
+.PHONY: sim
+sim: $(READY)
+	$(BIN)/onebeat-sim $(ARGS)
+
 ## mutants        break the source on purpose, one way at a time: each break must fail the tests (ARGS: names)
 .PHONY: mutants
 mutants: $(READY)
