@@ -3,6 +3,7 @@
 run     real nodes on a real store, to whom everything happens, then the verdict
 judge   the verdict on the evidence in a folder, once more
 page    results side by side in one HTML file
+peers   the schedulers of others, and ours, through one play of faults
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chaos.faults.protocol import STORES, Fault
 from chaos.judge import judge_folder
 from chaos.opening import servers
 from chaos.page import arguments, show
+from chaos.peers import mill as peers
 from chaos.result import Result
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
@@ -49,9 +51,13 @@ def main(words: Sequence[str] | None = None) -> int:
     judge = commands.add_parser("judge", help="judge the evidence in a folder; exit 1 on any finding")
     judge.add_argument("folder", type=Path)
     arguments(commands.add_parser("page", help="show results side by side in one HTML file"))
+    peers.arguments(commands.add_parser("peers", help="put the schedulers of others through one play"))
     options = parser.parse_args(words)
     if options.command == "page":
         show(options.results, options.out)
+        return 0
+    if options.command == "peers":
+        peers.put_through(options)
         return 0
     if options.command == "judge":
         return told(judge_folder(options.folder))

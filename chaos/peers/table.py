@@ -10,8 +10,9 @@ from typing import Any
 from chaos.peers.kinds import KINDS
 
 HEAD = (
-    "| who | by the clock | owed | bodies | missed | doubled | late p50 | p99 | max | silence | exits |",
-    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    "| who | by the clock | owed | bodies | missed | doubled |"
+    " late p50 | p99 | max | silence | exits | load |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
 )
 
 
@@ -37,6 +38,7 @@ def row(result: dict[str, Any]) -> str:
         *(_length(late[name]) for name in ("p50", "p99", "max")),
         f"{result['longest_silence_s']:.1f} s",
         f"{counts['exits']}",
+        f"{result['machine']['load_before']:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -14,18 +14,23 @@ late.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil, floor
 from typing import Any, NamedTuple
 
-from chaos.peers.play import Played
+from chaos.peers.play import Done, Played
 from onebeat.testing.windows import matched
 
 BOUND = timedelta(seconds=30)
 SAME = 0.6
 """More than a half, so that two beats that share a period and drift are never taken for one of half of it."""
+
+NONE = Done("no fault", "", 0.0, 0.0)
+BEFORE_S = 5.0
+"""How long before the begin what falls due is looked at, so that what comes late of it is no double."""
 
 AFTER_S = 0.9
 """How long after the end a firing is still of the play: nothing falls due until a second after it."""
@@ -79,10 +84,10 @@ class Count(NamedTuple):
 
     owed: int
     fired: int
-    missed: list[float]
+    missed: int
     doubled: int
     phantom: int
-    lateness_s: list[float]
+    served: Served
     silence_s: float  # the longest, beyond the period
 
 
@@ -90,35 +95,50 @@ def counted(period: int, lines: list[Line], played: Played, *, anchored: bool) -
     """Return the numbers of one schedule. ``lines`` are its own, in order of their instants."""
     begin, end = played.begin, played.end
     if anchored:
-        due = on_grid(period, begin, end)
-        fired = [line.at for line in lines if begin < line.at <= end + AFTER_S]
+        since = begin
+        due = on_grid(period, begin - BEFORE_S, end)
+        fired = [line.at for line in lines if due[0] <= line.at <= end + AFTER_S]
     else:
         sent = sorted(line.sent for line in lines if line.sent is not None and line.sent <= end)
         first = max((at for at in sent if at <= begin), default=sent[0])
+        since = first - 1e-6
         due = after_each(period, [at for at in sent if at >= first], end)
         fired = [line.at for line in lines if line.sent is not None and first <= line.sent <= end]
     result = matched([_instant(at) for at in due], [_instant(at) for at in fired], BOUND)
-    seen = [begin, *sorted(at for at in fired if at <= end), end]
+    seen = [begin, *sorted(at for at in fired if begin < at <= end), end]
+    owed = sum(at > since for at in due)
+    missed = sum(at > _instant(since) for at in result.missed)
+    doubled = sum(at > _instant(since) for at in result.doubled)
+    phantom = sum(at > _instant(since) for at in result.phantom)
     return Count(
-        len(due),
-        len(fired),
-        [at.timestamp() for at in result.missed],
-        len(result.doubled),
-        len(result.phantom),
-        lateness(due, fired),
+        owed,
+        owed - missed + doubled + phantom,
+        missed,
+        doubled,
+        phantom,
+        served(due, fired, since),
         max(later - at for at, later in pairwise(seen)) - period,
     )
 
 
-def lateness(due: Sequence[float], fired: Iterable[float]) -> list[float]:
-    """Return how late each firing is for the latest due instant before it that has none, in seconds."""
-    found, waiting, ahead = [], [], list(reversed(due))
+class Served(NamedTuple):
+    """Each firing taken for the latest due instant before it that had none: how late, and who got none."""
+
+    lateness_s: list[float]
+    without: list[float]
+
+
+def served(due: Sequence[float], fired: Iterable[float], since: float = 0.0) -> Served:
+    """Return how late each firing is by that, and which due instants are left. Those ``since`` then count."""
+    late, waiting, ahead = [], [], list(reversed(due))
     for at in sorted(fired):
         while ahead and ahead[-1] <= at:
             waiting.append(ahead.pop())
         if waiting and at - waiting[-1] <= BOUND.total_seconds():
-            found.append(at - waiting.pop())
-    return found
+            last = waiting.pop()
+            if last > since:
+                late.append(at - last)
+    return Served(late, sorted(at for at in [*waiting, *ahead] if at > since))
 
 
 def judged(played: Played, schedules: Mapping[str, int], *, anchored: bool) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def judged(played: Played, schedules: Mapping[str, int], *, anchored: bool) -> d
     counts = {
         name: counted(period, of[name], played, anchored=anchored) for name, period in schedules.items()
     }
-    late = sorted(each * 1000 for count in counts.values() for each in count.lateness_s)
+    late = sorted(each * 1000 for count in counts.values() for each in count.served.lateness_s)
     kinds = sorted({fault.kind for fault in played.faults})
     return {
         "counts": {
@@ -137,7 +157,7 @@ def judged(played: Played, schedules: Mapping[str, int], *, anchored: bool) -> d
             "by_the_clock": sum(int((played.end - played.begin) // each) for each in schedules.values()),
             "owed": sum(count.owed for count in counts.values()),
             "fired": sum(count.fired for count in counts.values()),
-            "missed": sum(len(count.missed) for count in counts.values()),
+            "missed": sum(count.missed for count in counts.values()),
             "doubled": sum(count.doubled for count in counts.values()),
             "phantom": sum(count.phantom for count in counts.values()),
             "exits": sum(played.exits.values()),
@@ -179,14 +199,25 @@ def judged(played: Played, schedules: Mapping[str, int], *, anchored: bool) -> d
             for name, lives in played.lives.items()
         },
         "fired_each_second": _each_second(of, played),
-        "missed_at_s": sorted(
-            round(at - played.begin, 1) for count in counts.values() for at in count.missed
-        ),
+        "without_body_after": _after(played.faults, [at for c in counts.values() for at in c.served.without]),
     }
 
 
 def _part(ordered: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, ceil(part * len(ordered)) - 1)] if ordered else 0.0
+
+
+def _after(faults: Sequence[Done], without: Iterable[float]) -> dict[str, int]:
+    """Count what got no body by the fault that had begun last, one that is nearly due being counted to it."""
+    kinds = Counter(
+        max(
+            (fault for fault in faults if fault.began_at <= at + 2.0),
+            key=lambda fault: fault.began_at,
+            default=NONE,
+        ).kind
+        for at in without
+    )
+    return dict(sorted(kinds.items()))
 
 
 def _each_second(of: Mapping[str, list[Line]], played: Played) -> list[int]:

@@ -12,10 +12,12 @@ import pytest
 from chaos.peers.kinds import BY_NAME, KINDS
 from chaos.peers.play import FAULTS, LASTS_S, REST_S, SCHEDULES, SLOT_S, Played, plan, play
 from chaos.peers.stage import BACK_S, Seat
-from chaos.peers.verdict import Line, after_each, judged, lateness, on_grid, read
+from chaos.peers.table import table
+from chaos.peers.verdict import Line, after_each, judged, on_grid, read, served
 from tests.servers.running import SERVERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "peers-under-faults.md"
+DATA = PAGE.parent / "data" / "peers"
 BEGIN, END = 1003.0, 1103.0
 NAME, PERIOD = "s2-00", 2
 
@@ -25,7 +27,8 @@ def played(lines: list[str]) -> Played:
 
 
 def on_time() -> list[float]:
-    return [at + 0.01 for at in on_grid(PERIOD, BEGIN, END)]
+    """What fires all the time, before the play as well."""
+    return [at + 0.01 for at in on_grid(PERIOD, BEGIN - 10, END + 10)]
 
 
 def verdict(fired: list[float]) -> dict[str, int]:
@@ -88,11 +91,21 @@ def test_firing_that_is_made_good_within_the_bound_was_not_missed() -> None:
     assert wrong(verdict(fired)) == (0, 0, 0)
 
 
+def test_late_firing_from_before_the_play_is_not_held_against_anybody() -> None:
+    fired = [at if at != 1002.01 else BEGIN + 1.9 for at in on_time()]
+
+    assert fired != on_time()
+    assert wrong(verdict(fired)) == (0, 0, 0)
+
+
 def test_one_that_was_missed_makes_no_later_one_late() -> None:
     due = on_grid(PERIOD, BEGIN, END)
     fired = [at + 0.25 for at in due if at != due[20]]
 
-    assert set(lateness(due, fired)) == {0.25}
+    found = served(due, fired)
+
+    assert set(found.lateness_s) == {0.25}
+    assert found.without == [due[20]]
 
 
 # --- what is due after each sending ---
@@ -202,6 +215,15 @@ def test_page_names_everybody_with_the_settings() -> None:
         assert kind.settings in page
     for fault in FAULTS:
         assert fault in page
+
+
+@pytest.mark.parametrize("kept", ["faults", "calm"])
+def test_tables_of_the_page_are_those_of_the_data(kept: str) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    lines = table(DATA, kept)
+    assert len(lines) == 2 + len(KINDS)
+    assert "\n".join(lines) in page
 
 
 @pytest.fixture

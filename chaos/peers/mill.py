@@ -1,4 +1,4 @@
-"""`python -m chaos.peers [NAME…] --minutes M --seed S --out FOLDER`, and `--calm` for no faults at all."""
+"""`python -m chaos peers [NAME…] --out FOLDER`: evidence in folders, verdicts as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -21,23 +21,25 @@ from chaos.peers.verdict import BOUND, judged
 REST_BETWEEN_S = 3.0
 
 
-def main(words: Sequence[str]) -> None:
-    """Put each product that is named, or all, through one play; write a JSON of each."""
-    parser = argparse.ArgumentParser(prog="python -m chaos peers", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_NAME)}; all by default")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what a command line may say."""
+    parser.add_argument(
+        "kinds", nargs="*", type=_named, metavar="NAME", help=f"of {', '.join(BY_NAME)}; all by default"
+    )
     parser.add_argument("--minutes", type=float, default=4.0, help="how long each play lasts")
     parser.add_argument("--seed", type=int, default=1, help="what the faults are drawn from")
     parser.add_argument("--out", type=Path, required=True, help="where the evidence goes")
     parser.add_argument("--calm", action="store_true", help="no faults: the control")
     parser.add_argument("--again", action="store_true", help="only judge again what --out holds")
-    given = parser.parse_args(words)
-    unknown = set(given.names) - set(BY_NAME)
-    if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BY_NAME)}")
-    kinds = [BY_NAME[name] for name in given.names] or KINDS
+
+
+def put_through(given: argparse.Namespace) -> None:
+    """Put each product that is named, or all, through one play; write a JSON of each."""
+    kinds = given.kinds or KINDS
     if given.again:
-        for path in sorted(path for kind in kinds for path in given.out.glob(f"{kind.name}-*/played.json")):
-            _judge(path.parent)
+        for folder in [given.out / f"{kind.name}-{way}" for kind in kinds for way in ("faults", "calm")]:
+            if (folder / "played.json").exists():
+                _judge(folder)
         return
     SERVERS.own()
     try:
@@ -46,6 +48,12 @@ def main(words: Sequence[str]) -> None:
             time.sleep(REST_BETWEEN_S)
     finally:
         SERVERS.leave()
+
+
+def _named(name: str) -> Kind:
+    if name not in BY_NAME:
+        raise argparse.ArgumentTypeError(f"there is no {name}; there are {', '.join(BY_NAME)}")
+    return BY_NAME[name]
 
 
 class _Kept(msgspec.Struct):
@@ -88,6 +96,7 @@ def _judge(folder: Path) -> None:
         "settings": kind.settings,
         "minutes": kept.minutes,
         "seed": kept.seed,
+        "began_at": datetime.fromtimestamp(played.begin, UTC).isoformat(timespec="seconds"),
         "bound_s": BOUND.total_seconds(),
         "machine": kept.machine,
         **judged(played, SCHEDULES, anchored=kind.anchored),
@@ -101,7 +110,3 @@ def _judge(folder: Path) -> None:
 def _in_lines(text: str) -> str:
     """Put each list of numbers on one line: a file that is kept should be short, and show what changed."""
     return re.sub(r"\[[-\d.,\sa-z]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
