@@ -26,6 +26,7 @@ IN_FORCE_MAX = 3
 ROUNDS, ROUNDS_IN_S = 21, 840.0
 """Each kind so often in so long: twenty times in a quarter of an hour, with some to spare."""
 LOOK_S = 0.1
+LATE_MAX_S = 300.0
 TEND_EVERY_S = 1.0
 
 
@@ -66,18 +67,22 @@ class Play:
         self._tended_s = 0.0
         self._nap = threading.Event()
 
-    def go(self, seconds: float, tell: Callable[[], None]) -> None:
-        """Play for so long; ``tell`` is called often. What is in force at the end goes on until ``calm``."""
+    def go(self, seconds: float, tell: Callable[[], None], rounds: int | None = None) -> None:
+        """Play for so long; ``tell`` is called often. What is in force at the end goes on until ``calm``.
+
+        ``rounds`` is how often each kind comes, by default as often as the pace has it. Where it is given,
+        all of them are done and last, however slow the machine, unless that takes LATE_MAX_S longer.
+        """
         begin = time.monotonic()
         end = begin + seconds
-        rounds = max(1, round(ROUNDS * seconds / ROUNDS_IN_S))
-        self._bag = self._drawn(rounds)
+        self._bag = self._drawn(rounds or max(1, round(ROUNDS * seconds / ROUNDS_IN_S)))
         next_s = begin + self._gap(begin, end)
-        while (now := time.monotonic()) < end:
+        last = end if rounds is None else end + LATE_MAX_S
+        while (now := time.monotonic()) < end or (now < last and (self._bag or self.in_force)):
             self._end(now)
             self._tend(now)
             if now >= next_s and self._bag:
-                begun = self._begin(end)
+                begun = self._begin()
                 next_s = time.monotonic() + (self._gap(time.monotonic(), end) if begun else LOOK_S)
             tell()
             self._nap.wait(LOOK_S)
@@ -105,7 +110,7 @@ class Play:
         """Return how long to wait before the next one."""
         return max(0.0, end - now) / (len(self._bag) + 1) * self._rng.uniform(0.4, 1.6)
 
-    def _begin(self, end: float) -> bool:
+    def _begin(self) -> bool:
         """Begin the next in the bag that can be; return whether there was one."""
         if len(self.in_force) >= IN_FORCE_MAX or any(each.fault.alone for each in self.in_force):
             return False
@@ -121,16 +126,16 @@ class Play:
             except Nobody:
                 continue
             del self._bag[index]
-            self._begun(fault, ending, began_at, end)
+            self._begun(fault, ending, began_at)
             return True
         return False
 
-    def _begun(self, fault: Fault, ending: Ending, began_at: datetime, end: float) -> None:
+    def _begun(self, fault: Fault, ending: Ending, began_at: datetime) -> None:
         self._number += 1
         said = history.Fault(number=self._number, kind=fault.kind, target=ending.target, began_at=began_at)
         self._write(said)
         self.done[fault.kind] += 1
-        until = min(time.monotonic() + self._rng.uniform(*fault.lasts_s), max(end, time.monotonic()))
+        until = time.monotonic() + self._rng.uniform(*fault.lasts_s)
         heapq.heappush(self.in_force, InForce(fault, ending, said, until))
 
     def _end(self, now: float) -> None:

@@ -62,6 +62,7 @@ class Settings(NamedTuple):
     edits_s: float = 100.0
     shared: bool = True
     sabotage: str = ""
+    rounds: int | None = None
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +113,7 @@ class Rig:
             play = Play(place, self._faults, rng, write=faults.write, now=self.now)
             with self._interruptible():
                 self._warm_up(place)
-                play.go(settings.minutes * 60, lambda: self._say(play))
+                play.go(settings.minutes * 60, lambda: self._say(play), settings.rounds)
             play.calm()
             calm_at = self.now()
             assert place.editor is not None
