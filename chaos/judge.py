@@ -123,7 +123,8 @@ def judged(folder: Path) -> Result:
         minutes=story.minutes,
         seed=story.seed,
         command=command(story),
-        settings=story.settings
+        settings={"durability": story.facts.get("durability", "")}
+        | story.settings
         | {"clock_tolerance_ms": BOUNDS.clock / timedelta(milliseconds=1), "interrupted": story.interrupted},
         machine=story.machine or described(folder),
         counts=counted(verdict, story, operations.torn + effects.torn),

@@ -230,6 +230,7 @@ def section(result: Result, paint: Paint, place: int) -> str:
         f'<figure class="wide">{Timeline(result, paint).drawn()}<figcaption>{CAPTION}</figcaption></figure>'
         if result.fault_list or result.began_each_second
         else "",
+        durability(result),
         findings(result),
         '<div class="columns">',
         f"<figure>{drawn}<figcaption>{HISTOGRAM}</figcaption></figure>"
@@ -252,6 +253,12 @@ tells kinds apart that share a colour."""
 
 HISTOGRAM = """How many occurrences began how late: both axes logarithmic. The wide columns behind: all. The
 narrow ones in front: those that were due while nothing was amiss."""
+
+
+def durability(result: Result) -> str:
+    """Return what the store says of its own durability: a run is worth no more than that."""
+    said = result.settings.get("durability")
+    return f'<p class="facts">Durability, by the store\'s own words: {escape(str(said))}.</p>' if said else ""
 
 
 def findings(result: Result) -> str:

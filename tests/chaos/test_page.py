@@ -30,7 +30,7 @@ def a_result(**other: Any) -> Result:
         "minutes": 1.0,
         "seed": 7,
         "command": "python -m chaos run --store postgres --minutes 1 --seed 7",
-        "settings": {"nodes": 2, "shared": True},
+        "settings": {"nodes": 2, "shared": True, "durability": "fsync=off: what was said may be lost"},
         "machine": {"cpu": "a processor", "versions": {"apsw": "3.54"}},
         "counts": counts | dict.fromkeys(FINDINGS, 0),
         "faults": {kind: FaultKind(count=place + 1, seconds=place + 0.5) for place, kind in enumerate(KINDS)},
@@ -93,6 +93,7 @@ def test_the_page_is_well_formed() -> None:
     shown = Read(page([a_result(), a_result(title="another")]))
 
     assert shown.open == []
+    assert any("fsync=off" in words for words in shown.words)
     assert "Onebeat on <Store>" in shown.words
 
 
