@@ -43,6 +43,16 @@ ROUNDS = 8
 NAMES = ("s0", "s1", "s2")
 PASSED_OVER = {"settle": " FROM onebeat_schedules ", "claim": " FROM onebeat_runs "}
 """Verbs that never wait for a row of a table: what somebody else holds is passed over."""
+QUARRELS = (
+    (),
+    (),
+    ("worker0", "worker1"),
+    ("dispatcher0", "dispatcher1", "editor0"),
+    ("dispatcher0", "worker0", "editor0"),
+    ("dispatcher0", "worker0", "worker1", "reader"),
+    ("editor0", "editor1", "worker0"),
+)
+"""Who meets in a round: those who want the same rows, or, where nobody is named, anybody."""
 LIMITED = (Overlap.SKIP, Overlap.QUEUE_ONE, Overlap.QUEUE_ALL, Overlap.QUEUE_ALL, Overlap.CANCEL_RUNNING)
 ABOUT = 60
 """How many statements the first round is taken to have; later ones are taken to be as long as the last."""
@@ -160,16 +170,17 @@ class SteppedWorld(World):
     def round(self) -> None:
         """Let time pass, then let some nodes take their turns at once."""
         self.time = self._soon()
+        named = self.draw.one(QUARRELS)
         several = self.draw.one((2, 3, 3, 4))
-        nodes: dict[str, Node] = {}
-        while len(nodes) < several:
+        nodes = {node.name: node for node in self.cast if node.name in named}
+        while not named and len(nodes) < several:
             node = self.draw.one(self.cast)
             nodes[node.name] = node
         self.see_step(f"--- {', '.join(nodes)} at {self.clock.now():%H:%M:%S.%f}")
         before = self.turns.steps
         chooser = self._chooser(self.draw, [*nodes], self._about)
         self.turns.play({name: partial(self.turn, node) for name, node in nodes.items()}, chooser)
-        self._about = max(self.turns.steps - before, several)
+        self._about = max(self.turns.steps - before, len(nodes))
 
     def _soon(self) -> datetime:
         """Return an instant at which there is something to do."""
