@@ -144,7 +144,6 @@ class RedisHand:
         parts = urlsplit(url)
         self._error = redis.RedisError
         self._server: Any = redis.Redis(
-            retry=Retry(NoBackoff(), 0),  # by default it tries for half a minute
             host=parts.hostname or "127.0.0.1",
             port=parts.port or 6379,
             client_name=HAND,
