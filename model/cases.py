@@ -12,7 +12,7 @@ class Case(NamedTuple):
     name: str
     model: str
     about: str
-    settings: Mapping[str, int]
+    settings: Mapping[str, int | str]
     claim: str = ""
     """What no execution may do, instead of the assertions."""
     long: bool = False
@@ -26,11 +26,11 @@ class Break(NamedTuple):
     model: str
     rule: str
     fails: str
-    settings: Mapping[str, int]
+    settings: Mapping[str, int | str]
     claim: str = ""
 
     @property
-    def defines(self) -> dict[str, int]:
+    def defines(self) -> dict[str, int | str]:
         """Return the settings and the switch of the break itself."""
         return {**self.settings, "BREAK_" + self.name.upper().replace("-", "_"): 1}
 
@@ -132,5 +132,163 @@ BROKEN_SETTLING = (
     ),
 )
 
-CASES = SETTLING
-BREAKS = BROKEN_SETTLING
+RUNNING = (
+    Case(
+        "queue-all",
+        "overlap",
+        "two occurrences and a request; a dispatcher dies, a lease lapses, an attempt fails",
+        {"RETRIES": 1, "CRASHES": 1},
+    ),
+    Case(
+        "queue-one",
+        "overlap",
+        "the same policy for one that waits; somebody cancels",
+        {"POLICY": "queue_one", "CANCELS": 1},
+    ),
+    Case(
+        "cancel-running",
+        "overlap",
+        "newer runs replace older ones; a lease lapses, an attempt fails",
+        {"POLICY": "cancel_running", "RETRIES": 1},
+    ),
+    Case(
+        "skip",
+        "overlap",
+        "what meets a run is skipped; a lease lapses, replies are lost",
+        {"POLICY": "skipped", "LOST_REPLIES": 1},
+    ),
+    Case(
+        "at-most-once",
+        "overlap",
+        "on_lost is fail; two leases lapse, a dispatcher dies",
+        {"AT_MOST_ONCE": 1, "REQUESTS": 0, "LAPSES": 2, "CRASHES": 1},
+    ),
+    Case(
+        "slots",
+        "overlap",
+        "three occurrences and a request, two slots",
+        {"LIMIT": 2, "OCCURRENCES": 3, "LAPSES": 0},
+    ),
+    Case(
+        "statements", "overlap", "statement by statement: two occurrences and a request, a lapse", {"FINE": 1}
+    ),
+    Case(
+        "limit-changes",
+        "overlap",
+        "statement by statement: the limit is put, taken away or widened, a lapse",
+        {"FINE": 1, "LIMIT": 0, "EDITS": 1, "REQUESTS": 0},
+    ),
+    Case(
+        "all-ends",
+        "overlap",
+        "two occurrences, a lapse, a failure: every run ends",
+        {"REQUESTS": 0, "RETRIES": 1, "LIVENESS": 1},
+        claim="Finished",
+    ),
+    Case(
+        "statements-long",
+        "overlap",
+        "statement by statement: two occurrences, a lapse, a failure, a cancel, lost replies",
+        {"FINE": 1, "REQUESTS": 0, "CANCELS": 1, "RETRIES": 1, "LOST_REPLIES": 1},
+        long=True,
+    ),
+)
+
+SENDING = (
+    Case("outbox", "outbox", "a loss, a copy, a crash, a failure, a guard without a store", {"OUTAGES": 1}),
+    Case(
+        "outbox-ends", "outbox", "a loss, a copy, a crash, a failure: it ends", {"LIVENESS": 1}, claim="Ends"
+    ),
+)
+
+LIMITED = {"FINE": 1, "LIMIT": 0, "EDITS": 1, "REQUESTS": 0}
+BROKEN_RUNNING = (
+    Break("settle-no-cas", "overlap", "a settlement compares versions", "NoDoubleFire", {"REQUESTS": 0}),
+    Break("request-no-bump", "overlap", "a request bumps the version", "OverlapKept", {"POLICY": "skipped"}),
+    Break("request-no-admission", "overlap", "a request is admitted by the policy", "OverlapKept", {}),
+    Break("settle-no-promote", "overlap", "a settlement that queued lets in who may come", "NoStranded", {}),
+    Break("finish-no-promote", "overlap", "an end lets in who waits", "NoStranded", {}),
+    Break(
+        "look-before-lock",
+        "overlap",
+        "an end locks the schedule, and looks after that",
+        "NoStranded",
+        {"FINE": 1, "REQUESTS": 0},
+    ),
+    Break(
+        "put-no-promote",
+        "overlap",
+        "an edit that widens the limit lets in who waits",
+        "NoStranded",
+        {"EDITS": 1},
+    ),
+    Break(
+        "limit-locks-no-runs",
+        "overlap",
+        "an edit that puts a limit waits for ends under way",
+        "NoStranded",
+        LIMITED,
+    ),
+    Break(
+        "finish-locks-not-late", "overlap", "an end that finds a new limit locks late", "NoStranded", LIMITED
+    ),
+    Break(
+        "fold-unseen",
+        "overlap",
+        "what is folded into a run finds it waiting, or loses",
+        "NoGap",
+        {"POLICY": "queue_one", "CANCELS": 1},
+    ),
+    Break("finish-no-token", "overlap", "an outcome needs the current token", "OneOutcome", {"REQUESTS": 0}),
+    Break(
+        "yes-or-no",
+        "overlap",
+        "an outcome sent again is repeated, not refused",
+        "AnswerTrue",
+        {"LOST_REPLIES": 1},
+    ),
+    Break("lost-no-lease-test", "overlap", "only a lapsed lease is taken", "LeaseKept", {"REQUESTS": 0}),
+    Break(
+        "start-mark",
+        "overlap",
+        "a start is written before the body begins",
+        "AtMostOnce",
+        {"AT_MOST_ONCE": 1, "REQUESTS": 0},
+    ),
+    Break(
+        "lost-of-old",
+        "overlap",
+        "a verdict on what had not started is void once it has",
+        "AtMostOnce",
+        {"AT_MOST_ONCE": 1, "REQUESTS": 0, "LAPSES": 2},
+    ),
+    Break("cancel-forgotten", "overlap", "a cancel outlives its holder", "CancelKept", {"CANCELS": 1}),
+    Break(
+        "cancel-only-running",
+        "overlap",
+        "a replacement cancels what is ready too",
+        "CancelKept",
+        {"POLICY": "cancel_running"},
+    ),
+    Break(
+        "nobody-takes-over",
+        "overlap",
+        "lost attempts are looked for",
+        "Finished",
+        {"REQUESTS": 0, "LIVENESS": 1},
+        claim="Finished",
+    ),
+)
+
+BROKEN_SENDING = (
+    Break("no-resend", "outbox", "what got no answer is sent again", "NoGap", {}),
+    Break(
+        "guard-only-sent", "outbox", "the guard claims from ready, too", "Ends", {"LIVENESS": 1}, claim="Ends"
+    ),
+    Break("no-attempt", "outbox", "a message carries its attempt", "BackoffKept", {}),
+    Break("mark-blind", "outbox", "marking it sent compares", "LeaseKept", {}),
+    Break("guard-no-cas", "outbox", "the guard claims by comparing", "OneOutcome", {}),
+)
+
+CASES = SETTLING + RUNNING + SENDING
+BREAKS = BROKEN_SETTLING + BROKEN_RUNNING + BROKEN_SENDING

@@ -71,7 +71,12 @@ def compiler() -> str:
 
 
 def search(
-    model: str, settings: Mapping[str, int], claim: str = "", *, short: bool = False, shortest: bool = False
+    model: str,
+    settings: Mapping[str, int | str],
+    claim: str = "",
+    *,
+    short: bool = False,
+    shortest: bool = False,
 ) -> Found:
     """Search every state of a model; stop at the first claim that fails.
 
