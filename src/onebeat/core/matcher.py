@@ -10,7 +10,8 @@ import calendar
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
@@ -24,6 +25,7 @@ from onebeat.core.model import Json, TriggerSpec
 
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND, _MINUTE, _HOUR, _DAY = (timedelta(seconds=length) for length in (1, 60, 3_600, 86_400))
+_HOURS_KEPT = 16
 _MACROS = {
     "@YEARLY": "0 0 1 1 *",
     "@ANNUALLY": "0 0 1 1 *",
@@ -141,7 +143,7 @@ def _interval(fields: dict[str, Json], after: datetime, until: datetime) -> set[
     return found
 
 
-class _Wanted(Protocol):
+class _Wanted(Hashable, Protocol):
     """What a clock on the wall should show: local times without a zone."""
 
     def fits(self, local: datetime) -> bool:
@@ -162,7 +164,9 @@ def _on_the_wall(
     found = set[datetime]()
     hour = after.replace(minute=0, second=0, microsecond=0)
     while hour <= until:
-        found |= {at for at in _in_hour(wanted, zone, hour) if _right_pass(at, zone, fold)}
+        shown = _hour(wanted, zone, hour)
+        within = shown[bisect_right(shown, after) : bisect_right(shown, until)]
+        found |= {at for at in within if _right_pass(at, zone, fold)}
         if gap == "shift":
             found |= _after_gaps(wanted, zone, hour)
         hour += _HOUR
@@ -225,7 +229,7 @@ def _recurring(fields: dict[str, Json], after: datetime, until: datetime) -> set
     rule = Recurring(text, local(fields["start"]))
     real_time = text.partition("LY")[0].endswith(("HOUR", "MINUTE", "SECOND"))
     policy = ("skip", "both") if real_time else ("shift", "first")
-    added, taken = ({local(each) for each in fields.get(name, ())} for name in ("rdates", "exdates"))
+    added, taken = (frozenset(map(local, fields.get(name, ()))) for name in ("rdates", "exdates"))
     found = _on_the_wall(_Corrected(rule, added, taken), fields, *policy, after, until)
     end = next((part[6:] for part in text.split(";") if part.startswith("UNTIL=")), "")
     return {at for at in found if at <= datetime.fromisoformat(end)} if end.endswith("Z") else found
@@ -236,8 +240,8 @@ class _Corrected:
     """What is wanted, with single times added and taken away."""
 
     wanted: _Wanted
-    added: set[datetime]
-    taken: set[datetime]
+    added: frozenset[datetime]
+    taken: frozenset[datetime]
 
     def fits(self, local: datetime) -> bool:
         return local not in self.taken and (local in self.added or self.wanted.fits(local))
@@ -379,6 +383,12 @@ def _even(zone: ZoneInfo, hour: datetime) -> bool:
     offset = _offset(zone, hour)
     steady = offset == _offset(zone, hour - _SECOND) == _offset(zone, hour + _HOUR - _SECOND)
     return steady and not offset % _MINUTE
+
+
+@lru_cache(maxsize=_HOURS_KEPT)
+def _hour(wanted: _Wanted, zone: ZoneInfo, hour: datetime) -> tuple[datetime, ...]:
+    """Return in order what _in_hour yields: a schedule that is edited a lot is asked for it often."""
+    return tuple(sorted(_in_hour(wanted, zone, hour)))
 
 
 def _in_hour(wanted: _Wanted, zone: ZoneInfo, hour: datetime) -> Iterator[datetime]:
