@@ -23,7 +23,7 @@ from onebeat.store import migrations, upkeep
 from onebeat.store.dialects import postgres_driver
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
-from onebeat.store.sql import SqlStore
+from onebeat.store.sql import CURSOR_LOCKED, SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
 from onebeat.testing.conformance_stage import HOUR, MINUTE, Book
 
@@ -260,6 +260,30 @@ def test_a_connection_that_the_server_ended_is_made_anew(
 
     assert store.cursor("mine", 2) == 2
     assert store.cursor("mine") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pytest.param("mariadb", marks=pytest.mark.server("mariadb"))])
+def test_a_node_that_stands_still_within_a_transaction_does_not_keep_its_rows(
+    opened: Callable[[], SqlStore],
+) -> None:
+    stopped, other = opened(), opened()
+    assert other.cursor("mine", 1) == 1
+    held, goes_on = threading.Event(), threading.Event()
+
+    def standing_still(session: Session) -> None:
+        session.lock(CURSOR_LOCKED, ["mine"])
+        held.set()
+        assert goes_on.wait(LONG_S)
+
+    thread = threading.Thread(target=stopped._dialect.write, args=(standing_still,))
+    thread.start()
+    try:
+        assert held.wait(LONG_S)
+        assert other.cursor("mine", 2) == 2
+    finally:
+        goes_on.set()
+        thread.join()
 
 
 FORKING = """

@@ -30,6 +30,8 @@ SETTINGS: dict[str, str | int] = {
     "time_zone": "+00:00",
     "innodb_lock_wait_timeout": 10,
 }
+OF_MARIADB = {"idle_transaction_timeout": 5}
+"""Seconds. Less than others wait for a row: a node that stands still within a transaction loses it first."""
 ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL"
 WRITING, READING = "START TRANSACTION", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 ABOUT = "SELECT version(), @@innodb_flush_log_at_trx_commit, @@global.sync_binlog, @@log_bin, @@read_only"
@@ -74,7 +76,7 @@ class Mysql:
         return Pool(partial(self._connect, isolation), lambda db: db.close(), driver.usable, size=4)
 
     def _connect(self, isolation: str) -> Connection:
-        db = driver.connect(self._url, SETTINGS)
+        db = driver.connect(self._url, SETTINGS, OF_MARIADB)
         with db.cursor() as cursor:
             cursor.execute(f"{ISOLATION} {isolation}")
         return db

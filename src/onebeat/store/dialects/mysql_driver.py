@@ -37,14 +37,17 @@ _FULL = (1021, 1041, 1114)
 _SHUT = (1044, 1045, 1049, 1130, 1698)
 
 
-def connect(url: str, settings: Mapping[str, str | int]) -> Connection:
-    """Open a connection on which nothing begins by itself, with these settings. Raises DriverError."""
+def connect(url: str, settings: Mapping[str, str | int], of_mariadb: Mapping[str, int]) -> Connection:
+    """Open a connection on which nothing begins by itself, with these settings. Raises DriverError.
+
+    ``of_mariadb`` are settings that MySQL does not have; it reads them as a comment.
+    """
     db = opened(url, ANSWER_S)
     try:
         with db.cursor() as cursor:
-            cursor.execute(
-                "SET " + ", ".join(f"SESSION {name} = %s" for name in settings), [*settings.values()]
-            )
+            known = ", ".join(f"SESSION {name} = %s" for name in settings)
+            more = "".join(f", SESSION {name} = {value}" for name, value in of_mariadb.items())
+            cursor.execute(f"SET {known} /*M!100300 {more} */", [*settings.values()])
     except BaseException:
         db.close()
         raise
