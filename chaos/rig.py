@@ -29,7 +29,9 @@ from chaos.place import Node, Place, python
 from chaos.play import Play
 from chaos.world import EFFECTS, FAULTS, HISTORY, Orders, origin_s, real_now
 from onebeat import Onebeat
+from onebeat.app.choosing import Acted
 from onebeat.app.desk import Written
+from onebeat.core.errors import StoreUnavailable
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import UNFINISHED
 from onebeat.testing.history import Effect, Limits, Operation, Writer, read
@@ -38,7 +40,7 @@ BATCH = 250
 WARM_S = 60.0
 """For the first fault to wait until each node has begun a body: that a fleet begins is none."""
 STORY, AUDIT = "run.json", "audit.json"
-CALM_S = 5.0
+CALM_S = 40.0
 """After the last fault, and before the end of what is owed, in all but short runs."""
 REST_S = 600.0
 """How long the slowest recovery may take: longer is a finding."""
@@ -213,8 +215,19 @@ class Rig:
         for begin in range(0, len(names), BATCH):
             batch = names[begin : begin + BATCH]
             numbers = {name: self._write(schedule=name, action="pause", phase="invoke") for name in batch}
-            self._answered(numbers, "pause", beat.schedules.where(*batch).pause().written)
+            self._answered(numbers, "pause", self._insisted(beat.schedules.where(*batch).pause).written)
         return self.now()
+
+    def _insisted(self, act: Callable[[], Acted]) -> Acted:
+        """Do what the ledger is not there for just now as soon as it is: what is owed has to be over."""
+        end_s = time.monotonic() + REST_S
+        while True:
+            try:
+                return act()
+            except StoreUnavailable:
+                if time.monotonic() > end_s:
+                    raise
+                self._nap.wait(LOOK_S)
 
     def _rest(self, beat: Onebeat) -> int:
         """Wait until no run is unfinished; return how many are when patience is over."""

@@ -78,10 +78,11 @@ class Exhausted(Usual):
             shell = Shell(place)
             left.callback(shell.close)
             usual = room_of(shell)
-            left.callback(_until_done(lambda: make_room(shell, usual)))
-            make_room(shell, len(callers(shell)) + 2)
             taken: list[Hand] = []
             left.callback(lambda: close_all(taken))
+            # Before these let go: nodes would take their place, and nobody would be let in to end it.
+            left.callback(_until_done(lambda: make_room_by([shell, *taken], place.kind, usual)))
+            make_room(place.kind, shell, len(callers(shell)) + 2)
 
             def take() -> None:
                 while len(taken) < ROOM_MAX:
@@ -91,7 +92,8 @@ class Exhausted(Usual):
                 with suppress(Away):
                     take()
                 nodes = nodes_among(callers(shell))
-                make_room(shell, len(callers(shell)) - len(nodes) + 1)  # none for whoever comes back
+                room = len(callers(shell)) - len(nodes) + 1  # none for whoever comes back
+                make_room(place.kind, shell, room)
                 for number in nodes:
                     end_connection(shell, number)
                     with suppress(Away):
@@ -161,12 +163,20 @@ def room_of(shell: Shell) -> int:
     return int(most)
 
 
-def make_room(shell: Shell, most: int) -> None:
+def make_room(kind: str, hand: Hand, most: int) -> None:
     """Have the server let in so many. PostgreSQL takes that only when it starts, so there it stays."""
-    if shell.kind == "mariadb":
-        shell.ask(f"SET GLOBAL max_connections = {max(10, most)}")
-    elif shell.kind == "redis":
-        shell.ask("CONFIG", "SET", "maxclients", str(most))
+    if kind == "mariadb":
+        hand.ask(f"SET GLOBAL max_connections = {max(10, most)}")
+    elif kind == "redis":
+        hand.ask("CONFIG", "SET", "maxclients", str(most))
+
+
+def make_room_by(hands: list[Hand], kind: str, most: int) -> None:
+    """Have the server let in so many, by whichever hand it still hears. Raises Away where it hears none."""
+    for hand in hands:
+        with suppress(Away):
+            return make_room(kind, hand, most)
+    raise Away("the server hears nobody")
 
 
 def _until_done(act: Callable[[], None]) -> Callable[[], None]:
