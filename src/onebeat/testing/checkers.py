@@ -96,7 +96,8 @@ class OneOutcome(Checker):
         elif current:
             yield f"{what} was refused, and its token is the current one"
         elif ended is not None and (ended.token, ended.outcome) == (step.token, step.outcome):
-            yield f"{what} was refused, and it is what was accepted before"
+            if answer.state is not None or not self.seen.purged:  # else nobody remembers the run
+                yield f"{what} was refused, and it is what was accepted before"
 
     def began(self, effect: Effect) -> Iterator[str]:
         """A body begins once for each lease, and only after its Start was accepted."""
