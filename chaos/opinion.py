@@ -24,10 +24,13 @@ TOLD_MAX = 20
 
 
 class Seen(NamedTuple):
-    """What was seen of one run: the largest token of a body, and the tokens under which one succeeded."""
+    """What was seen of one run: the largest token of a body, and the tokens under which one returned.
+
+    A body that was told to stop, and returned, has succeeded for a ledger that heard of it in time.
+    """
 
     token: int = 0
-    succeeded: frozenset[int] = frozenset()
+    returned: frozenset[int] = frozenset()
 
 
 def opinion(beat: Onebeat, effects: Iterable[Effect]) -> dict[str, Any]:
@@ -65,8 +68,8 @@ def _seen(effects: Iterable[Effect]) -> dict[str, Seen]:
         before = seen.get(effect.run_id, Seen())
         if effect.phase == "began":
             seen[effect.run_id] = before._replace(token=max(before.token, effect.token))
-        elif effect.phase == "ended" and effect.outcome == "succeeded":
-            seen[effect.run_id] = before._replace(succeeded=before.succeeded | {effect.token})
+        elif effect.phase == "ended" and effect.outcome in {"succeeded", "cancelled"}:
+            seen[effect.run_id] = before._replace(returned=before.returned | {effect.token})
     return seen
 
 
@@ -80,8 +83,8 @@ def _runs(beat: Onebeat) -> Iterable[Run]:
 def _differs(run: Run, seen: Seen) -> list[str]:
     if run.state not in FINISHED:
         return [f"{run.id} is {run.state.value}"]
-    if run.state is RunState.SUCCEEDED and run.token not in seen.succeeded:
-        return [f"{run.id} succeeded by token {run.token}, under which no body was seen to"]
+    if run.state is RunState.SUCCEEDED and run.token not in seen.returned:
+        return [f"{run.id} succeeded by token {run.token}, under which no body was seen to return"]
     if seen.token > run.token:
         return [f"{run.id} ended by token {run.token}, and a body began under {seen.token}"]
     return []

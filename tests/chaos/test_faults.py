@@ -25,7 +25,8 @@ from tests.chaos.probe import Said, read
 
 from onebeat import Onebeat
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+# Real processes and servers, and a few seconds for each fault: with the long ones.
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(120)]
 
 NODES = 3
 PATIENCE_S = 40.0

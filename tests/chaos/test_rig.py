@@ -54,7 +54,7 @@ def test_a_sabotaged_play_ends_with_1_and_names_what_was_done(
 
     result = result_in(tmp_path)
     assert (status, result.right) == (1, False)
-    assert {finding.kind for finding in result.findings} == {kind}
+    assert kind in {finding.kind for finding in result.findings}
 
 
 def test_evidence_of_which_a_line_was_taken_is_judged_wrong_afterwards(tmp_path: Path) -> None:
