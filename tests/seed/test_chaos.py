@@ -20,7 +20,8 @@ from tests.chaos.plays import EditorKilled, Played, played
 
 from onebeat.testing.history import Effect, Operation, read
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# Real processes under faults, for a while: with the long ones.
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
