@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from random import Random
 
-from chaos.faults.protocol import Ending, Nobody, Usual
+from chaos.faults.protocol import Nobody, Usual
+from chaos.faults.shapes import taken
 from chaos.place import Node, Place
 from chaos.wire import BOTH, Burden, Link, Way, Wire
 
@@ -13,13 +14,11 @@ from chaos.wire import BOTH, Burden, Link, Way, Wire
 class _OneLink(Usual):
     """Lays a burden on the link of one node, or of the editor."""
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng, editor=True)
-            left.callback(place.give, node)
-            words, burden = self.burden(rng)
-            left.callback(_wire(node).lay(burden))
-            return Ending(f"{node.name}{words}", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left)
+        words, burden = self.burden(rng)
+        left.callback(_wire(node).lay(burden))
+        return f"{node.name}{words}"
 
     def burden(self, rng: Random) -> tuple[str, Burden]:
         """Return what to lay on, and what to say of it after the name."""
@@ -61,26 +60,36 @@ class Slow(_OneLink):
         return f", {up.latency_s * 1000:.0f} and {down.latency_s * 1000:.0f} ms", Burden(up, down)
 
 
-class Torn(_OneLink):
+class _Spoiled(_OneLink):
+    """Some replies, drawn one by one, do not arrive whole."""
+
+    lasts_s = (1.0, 5.0)
+
+    def burden(self, rng: Random) -> tuple[str, Burden]:
+        chance = rng.uniform(0.02, 0.3)
+        return f", {chance:.0%} of them", self.spoiling(chance)
+
+    def spoiling(self, chance: float) -> Burden:
+        """Return what does it to that part of them."""
+        raise NotImplementedError
+
+
+class Torn(_Spoiled):
     """Some replies arrive in half, and then the line is reset."""
 
     kind = "connections reset within replies"
-    lasts_s = (1.0, 5.0)
 
-    def burden(self, rng: Random) -> tuple[str, Burden]:
-        chance = rng.uniform(0.02, 0.3)
-        return f", {chance:.0%} of them", Burden(torn=chance)
+    def spoiling(self, chance: float) -> Burden:
+        return Burden(torn=chance)
 
 
-class Lost(_OneLink):
+class Lost(_Spoiled):
     """Some requests are done, and nobody is told: the reply is swallowed and the line reset."""
 
     kind = "replies lost"
-    lasts_s = (1.0, 5.0)
 
-    def burden(self, rng: Random) -> tuple[str, Burden]:
-        chance = rng.uniform(0.02, 0.3)
-        return f", {chance:.0%} of them", Burden(lost=chance)
+    def spoiling(self, chance: float) -> Burden:
+        return Burden(lost=chance)
 
 
 class HungUp(Usual):
@@ -89,14 +98,12 @@ class HungUp(Usual):
     kind = "node hung up on"
     lasts_s = (0.2, 6.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng, editor=True)
-            left.callback(place.give, node)
-            wire = _wire(node)
-            left.callback(wire.mend)
-            wire.cut()
-            return Ending(node.name, left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left)
+        wire = _wire(node)
+        left.callback(wire.mend)
+        wire.cut()
+        return node.name
 
 
 class AllCutOff(Usual):
@@ -106,11 +113,10 @@ class AllCutOff(Usual):
     lasts_s = (0.5, 4.0)
     wide = True
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            for wire in [node.wire for node in place.seats if node.wire is not None]:
-                left.callback(wire.lay(Burden(held=BOTH)))
-            return Ending("every link", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        for wire in [node.wire for node in place.seats if node.wire is not None]:
+            left.callback(wire.lay(Burden(held=BOTH)))
+        return "every link"
 
 
 def _wire(node: Node) -> Wire:

@@ -9,7 +9,8 @@ from random import Random
 
 from chaos.clocks import set_clock
 from chaos.faults.again import Again
-from chaos.faults.protocol import STORES, Ending, Nobody, Usual
+from chaos.faults.protocol import STORES, Nobody, Usual
+from chaos.faults.shapes import taken
 from chaos.place import Node, Place
 
 PATIENCE_S = 30.0
@@ -25,13 +26,11 @@ class Killed(Usual):
     stores = STORES
     lasts_s = (0.2, 4.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng, editor=True)
-            left.callback(place.give, node)
-            left.callback(place.restart_node, node)
-            node.killed()
-            return Ending(node.name, left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left)
+        left.callback(place.restart_node, node)
+        node.killed()
+        return node.name
 
 
 class Stopped(Usual):
@@ -41,13 +40,11 @@ class Stopped(Usual):
     stores = STORES
     lasts_s = (4.0, 8.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng, editor=True)
-            left.callback(place.give, node)
-            left.callback(node.signalled, signal.SIGCONT)
-            node.signalled(signal.SIGSTOP)
-            return Ending(node.name, left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left)
+        left.callback(node.signalled, signal.SIGCONT)
+        node.signalled(signal.SIGSTOP)
+        return node.name
 
 
 class Starved(Usual):
@@ -58,15 +55,12 @@ class Starved(Usual):
     lasts_s = (2.0, 6.0)
     still_s = 0.05
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng, editor=True)
-            left.callback(place.give, node)
-            runs_s = rng.uniform(0.005, 0.05)
-            left.callback(node.signalled, signal.SIGCONT)
-            left.callback(Again(lambda: self._still(node), runs_s).stop)
-            words = f"{node.name}, {runs_s * 1000:.0f} ms and {self.still_s * 1000:.0f} ms not"
-            return Ending(words, left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left)
+        runs_s = rng.uniform(0.005, 0.05)
+        left.callback(node.signalled, signal.SIGCONT)
+        left.callback(Again(lambda: self._still(node), runs_s).stop)
+        return f"{node.name}, {runs_s * 1000:.0f} ms and {self.still_s * 1000:.0f} ms not"
 
     def _still(self, node: Node) -> None:
         node.signalled(signal.SIGSTOP)
@@ -81,26 +75,23 @@ class RolledOver(Usual):
     stores = STORES
     lasts_s = (3.0, 8.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            nodes: list[Node] = []
-            while len(nodes) < len(place.nodes) - 1:
-                try:
-                    node = place.take(rng)
-                except Nobody:
-                    break
-                left.callback(place.give, node)
-                nodes.append(node)
-            if not nodes:
-                raise Nobody
-            waiting = list(nodes)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        nodes: list[Node] = []
+        while len(nodes) < len(place.nodes) - 1:
+            try:
+                nodes.append(taken(place, rng, left, editor=False))
+            except Nobody:
+                break
+        if not nodes:
+            raise Nobody
+        waiting = list(nodes)
 
-            def next_one() -> None:
-                if waiting:
-                    self._restart(place, waiting.pop(0))
+        def next_one() -> None:
+            if waiting:
+                self._restart(place, waiting.pop(0))
 
-            left.callback(Again(next_one, 0.5).stop)
-            return Ending(", ".join(node.name for node in nodes), left.pop_all().close)
+        left.callback(Again(next_one, 0.5).stop)
+        return ", ".join(node.name for node in nodes)
 
     def _restart(self, place: Place, node: Node) -> None:
         if node.alive:
@@ -115,11 +106,9 @@ class ClockJumped(Usual):
     kind = "clock of a node jumped"
     lasts_s = (2.0, 8.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            node = place.take(rng)
-            left.callback(place.give, node)
-            left.callback(set_clock, node.clock_file, 0)
-            by_s = rng.choice(JUMPS_S)
-            set_clock(node.clock_file, by_s)
-            return Ending(f"{node.name} by {by_s:+} s", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        node = taken(place, rng, left, editor=False)
+        left.callback(set_clock, node.clock_file, 0)
+        by_s = rng.choice(JUMPS_S)
+        set_clock(node.clock_file, by_s)
+        return f"{node.name} by {by_s:+} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -59,9 +60,19 @@ class Fault(Protocol):
 
 
 class Usual:
-    """What most faults say of themselves."""
+    """What most faults say of themselves, and how they begin: each step leaves behind what undoes it."""
 
     stores = SERVERS
     wide = False
     alone = False
     times: int | None = None
+
+    def begin(self, place: Place, rng: Random) -> Ending:
+        """Do it. Raises Nobody, and has undone what it had done, where there is nobody to do it to."""
+        with ExitStack() as left:
+            words = self.hurt(place, rng, left)
+            return Ending(words, left.pop_all().close)
+
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        """Do it, and put what undoes it into ``left``; return who is hurt, in words. Raises Nobody."""
+        raise NotImplementedError

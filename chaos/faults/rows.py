@@ -7,12 +7,12 @@ itself, and no fault deletes them.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from random import Random
 
-from chaos.faults.again import Again
-from chaos.faults.protocol import SERVERS, STORES, Ending, Nobody, Usual
+from chaos.faults.protocol import SERVERS, STORES, Nobody, Usual
 from chaos.faults.servers import end_connection
+from chaos.faults.shapes import AgainByHand, shell_of
 from chaos.hand import Shell
 from chaos.place import Place
 
@@ -26,15 +26,12 @@ class PresenceLost(Usual):
     stores = STORES
     lasts_s = (0.0, 1.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        shell = Shell(place)
-        try:
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        with closing(Shell(place)) as shell:
             gone = self._forget(shell, namespace(place), rng)
-        finally:
-            shell.close()
         if not gone:
             raise Nobody
-        return Ending(f"{gone} {'key' if place.kind == 'redis' else 'row'}s", lambda: None)
+        return f"{gone} {'key' if place.kind == 'redis' else 'row'}s"
 
     def _forget(self, shell: Shell, keys: str, rng: Random) -> int:
         chance = rng.choice((0.5, 1.0))
@@ -59,22 +56,18 @@ class LeasesLapsed(Usual):
     stores = STORES
     lasts_s = (0.0, 1.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         part = rng.choice((1, 2))
-        shell = Shell(place)
-        try:
+        with closing(Shell(place)) as shell:
             if place.kind == "redis":
-                words = ("EVAL", LAPSE, "0", namespace(place), str(part), str(SET_BACK_US))
-                shell.ask(*words)
+                shell.ask("EVAL", LAPSE, "0", namespace(place), str(part), str(SET_BACK_US))
             else:
                 shell.ask(
                     f"UPDATE onebeat_runs SET lease_until = lease_until - {SET_BACK_US}, "
                     f"watch_at = watch_at - {SET_BACK_US} "
                     f"WHERE state = 'running' AND lease_until IS NOT NULL AND seq % {part} = 0"
                 )
-        finally:
-            shell.close()
-        return Ending("all of them" if part == 1 else "every other", lambda: None)
+        return "all of them" if part == 1 else "every other"
 
 
 LAPSE = """
@@ -93,21 +86,21 @@ return #ids
 """
 
 
-class LocksDropped(Usual):
+class LocksDropped(AgainByHand):
     """Whoever holds a lock of the server is thrown out, again and again: locks of rows, and named ones."""
 
     kind = "holders of locks killed"
     stores = frozenset({"postgres", "mariadb"})
     lasts_s = (1.0, 4.0)
+    pauses_s = (0.02, 0.2)
+    words = "whoever holds one, each {ms:.0f} ms"
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            # InnoDB shows a picture of its transactions that is made anew only when 0.1 s unread.
-            pause_s = rng.uniform(0.02, 0.2) + (0.12 if place.kind == "mariadb" else 0.0)
-            left.callback(Again(lambda: drop_locks(shell), pause_s).stop)
-            return Ending(f"whoever holds one, each {pause_s * 1000:.0f} ms", left.pop_all().close)
+    def more_s(self, shell: Shell) -> float:
+        """InnoDB shows a picture of its transactions that is made anew only when 0.1 s unread."""
+        return 0.12 if shell.kind == "mariadb" else 0.0
+
+    def act(self, shell: Shell) -> int:
+        return drop_locks(shell)
 
 
 HOLDERS = {
@@ -128,45 +121,35 @@ def drop_locks(shell: Shell) -> int:
     return len(holders)
 
 
-class ScriptsForgotten(Usual):
+class ScriptsForgotten(AgainByHand):
     """The server forgets every script that it was sent."""
 
     kind = "scripts flushed"
     stores = frozenset({"redis"})
     lasts_s = (0.5, 2.0)
+    pauses_s = (0.05, 0.5)
+    words = "all of them, each {s:.2f} s"
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            pause_s = rng.uniform(0.05, 0.5)
-            left.callback(Again(lambda: shell.ask("SCRIPT", "FLUSH"), pause_s).stop)
-            return Ending(f"all of them, each {pause_s:.2f} s", left.pop_all().close)
+    def act(self, shell: Shell) -> object:
+        return shell.ask("SCRIPT", "FLUSH")
 
 
-class WakingLost(Usual):
+class WakingLost(AgainByHand):
     """The lines by which nodes are woken are closed; what is said meanwhile is heard by nobody."""
 
     kind = "wake-up lines closed"
     stores = SERVERS - {"mariadb"}
     lasts_s = (0.5, 3.0)
+    pauses_s = (0.1, 0.5)
+    words = "everybody's, each {s:.1f} s"
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            pause_s = rng.uniform(0.1, 0.5)
-            left.callback(Again(lambda: self._close(shell), pause_s).stop)
-            return Ending(f"everybody's, each {pause_s:.1f} s", left.pop_all().close)
-
-    def _close(self, shell: Shell) -> None:
+    def act(self, shell: Shell) -> object:
         if shell.kind == "redis":
-            shell.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        else:
-            shell.ask(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name LIKE 'onebeat%' AND query LIKE 'LISTEN %'"
-            )
+            return shell.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        return shell.ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'onebeat%' AND query LIKE 'LISTEN %'"
+        )
 
 
 class RowsHeld(Usual):
@@ -176,16 +159,14 @@ class RowsHeld(Usual):
     stores = frozenset({"postgres", "mariadb"})
     lasts_s = (1.0, 6.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            part = rng.randint(2, 8)
-            shell.ask("START TRANSACTION")
-            held = shell.ask(
-                f"SELECT id FROM onebeat_schedules WHERE id % {part} = 0 ORDER BY id FOR UPDATE SKIP LOCKED"
-            )
-            return Ending(f"{len(held)} schedules", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        shell = shell_of(place, left)
+        part = rng.randint(2, 8)
+        shell.ask("START TRANSACTION")
+        held = shell.ask(
+            f"SELECT id FROM onebeat_schedules WHERE id % {part} = 0 ORDER BY id FOR UPDATE SKIP LOCKED"
+        )
+        return f"{len(held)} schedules"
 
 
 class FileLocked(Usual):
@@ -196,13 +177,11 @@ class FileLocked(Usual):
     lasts_s = (1.0, 4.0)
     wide = True
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            shell.ask("BEGIN IMMEDIATE")
-            shell.ask("UPDATE onebeat_schedules SET version = version")  # pages that its death must undo
-            return Ending("the file", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        shell = shell_of(place, left)
+        shell.ask("BEGIN IMMEDIATE")
+        shell.ask("UPDATE onebeat_schedules SET version = version")  # pages that its death must undo
+        return "the file"
 
 
 class SnapshotKept(Usual):
@@ -212,13 +191,11 @@ class SnapshotKept(Usual):
     stores = frozenset({"sqlite"})
     lasts_s = (3.0, 12.0)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            shell.ask("BEGIN")
-            ((runs,),) = shell.ask("SELECT count(*) FROM onebeat_runs")
-            return Ending(f"the file, as it was with {runs} runs", left.pop_all().close)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        shell = shell_of(place, left)
+        shell.ask("BEGIN")
+        ((runs,),) = shell.ask("SELECT count(*) FROM onebeat_runs")
+        return f"the file, as it was with {runs} runs"
 
 
 def namespace(place: Place) -> str:

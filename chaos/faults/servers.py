@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from random import Random
 
 from chaos.faults.again import Again
-from chaos.faults.protocol import Ending, Nobody, Usual
+from chaos.faults.protocol import Nobody, Usual
+from chaos.faults.shapes import AgainByHand, shell_of
 from chaos.hand import HAND, Away, Hand, Shell, hand_on
 from chaos.place import Place
 
@@ -24,14 +25,13 @@ class ServerKilled(Usual):
     lasts_s = (0.2, 3.0)
     wide = True
 
-    def begin(self, place: Place, rng: Random) -> Ending:
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         server = place.server
         if server is None:
             raise Nobody
-        with ExitStack() as left:
-            server.kill()
-            left.callback(server.start)
-            return Ending("the server", left.pop_all().close)
+        server.kill()
+        left.callback(server.start)
+        return "the server"
 
 
 class FailedOver(Usual):
@@ -44,26 +44,23 @@ class FailedOver(Usual):
     alone = True
     times: int | None = 1
 
-    def begin(self, place: Place, rng: Random) -> Ending:
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         place.fail_over()
-        return Ending("the server, to its replica", lambda: None)
+        return "the server, to its replica"
 
 
-class ThrownOut(Usual):
+class ThrownOut(AgainByHand):
     """The server ends every connection of everybody, several times in a row."""
 
     kind = "connections killed in bursts"
     lasts_s = (0.5, 3.0)
     wide = True
+    pauses_s = (0.1, 1.0)
+    words = "everybody, each {s:.1f} s"
+    at_once = True
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            pause_s = rng.uniform(0.1, 1.0)
-            end_connections(shell)
-            left.callback(Again(lambda: end_connections(shell), pause_s).stop)
-            return Ending(f"everybody, each {pause_s:.1f} s", left.pop_all().close)
+    def act(self, shell: Shell) -> int:
+        return end_connections(shell)
 
 
 class Exhausted(Usual):
@@ -73,34 +70,32 @@ class Exhausted(Usual):
     lasts_s = (1.0, 5.0)
     wide = True
 
-    def begin(self, place: Place, rng: Random) -> Ending:
-        with ExitStack() as left:
-            shell = Shell(place)
-            left.callback(shell.close)
-            usual = room_of(shell)
-            taken: list[Hand] = []
-            left.callback(lambda: close_all(taken))
-            # Before these let go: nodes would take their place, and nobody would be let in to end it.
-            left.callback(_until_done(lambda: make_room_by([shell, *taken], place.kind, usual)))
-            make_room(place.kind, shell, len(callers(shell)) + 2)
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
+        shell = shell_of(place, left)
+        usual = room_of(shell)
+        taken: list[Hand] = []
+        left.callback(lambda: close_all(taken))
+        # Before these let go: nodes would take their place, and nobody would be let in to end it.
+        left.callback(_until_done(lambda: make_room_by([shell, *taken], place.kind, usual)))
+        make_room(place.kind, shell, len(callers(shell)) + 2)
 
-            def take() -> None:
-                while len(taken) < ROOM_MAX:
-                    taken.append(hand_on(place))
+        def take() -> None:
+            while len(taken) < ROOM_MAX:
+                taken.append(hand_on(place))
 
-            def press() -> None:
+        def press() -> None:
+            with suppress(Away):
+                take()
+            nodes = nodes_among(callers(shell))
+            room = len(callers(shell)) - len(nodes) + 1  # none for whoever comes back
+            make_room(place.kind, shell, room)
+            for number in nodes:
+                end_connection(shell, number)
                 with suppress(Away):
-                    take()
-                nodes = nodes_among(callers(shell))
-                room = len(callers(shell)) - len(nodes) + 1  # none for whoever comes back
-                make_room(place.kind, shell, room)
-                for number in nodes:
-                    end_connection(shell, number)
-                    with suppress(Away):
-                        take()  # before the node is back
+                    take()  # before the node is back
 
-            left.callback(Again(press, 0.3).stop)
-            return Ending("everybody", left.pop_all().close)
+        left.callback(Again(press, 0.3).stop)
+        return "everybody"
 
 
 CALLERS = {

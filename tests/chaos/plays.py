@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
-from chaos.faults.protocol import STORES, Ending, Fault, Nobody, Usual
+from chaos.faults.protocol import STORES, Fault, Nobody, Usual
 from chaos.judge import RESULT, judge_folder
 from chaos.place import Place
 from chaos.result import Result
@@ -25,12 +26,13 @@ class EditorKilled(Usual):
     stores = STORES
     lasts_s = (0.1, 0.5)
 
-    def begin(self, place: Place, rng: Random) -> Ending:
+    def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         editor = place.editor
         if editor is None or not editor.alive or place.hurts(editor):
             raise Nobody
         editor.killed()
-        return Ending(editor.name, lambda: None if editor.alive else place.restart_node(editor))
+        left.callback(lambda: None if editor.alive else place.restart_node(editor))
+        return editor.name
 
 
 class Played(NamedTuple):
