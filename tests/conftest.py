@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,20 @@ from tests.servers.running import KINDS, SERVERS
 settings.register_profile("onebeat", deadline=None, print_blob=True)
 settings.register_profile("long", parent=settings.get_profile("onebeat"), max_examples=5000)
 settings.load_profile("onebeat")
+
+
+@pytest.fixture
+def own_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget at the end which modules of its folder the test has imported, and by what path.
+
+    Who comes next in this process may mean another module by the same name, or that there is none.
+    """
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    packages = [file.parent for file in tmp_path.glob("*/__init__.py")]
+    written = {path.stem for path in (*packages, *tmp_path.glob("*.py"))}
+    for name in [each for each in sys.modules if each.partition(".")[0] in written]:
+        del sys.modules[name]
 
 
 # --- servers: real ones, shared by the workers of a run; --without is the only way to leave a kind out

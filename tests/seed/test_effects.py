@@ -32,13 +32,6 @@ on_every_database = pytest.mark.parametrize("home", ["sqlite", *SERVED], indirec
 on_every_server = pytest.mark.parametrize("home", SERVED, indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def nobodys_shop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget a package of this name that another test of this process has left."""
-    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
-        monkeypatch.delitem(sys.modules, name)
-
-
 @pytest.fixture
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder that is named for its database, and stands for one ledger there, with the user's table."""

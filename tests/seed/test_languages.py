@@ -6,10 +6,8 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import import_module, invalidate_caches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -184,22 +182,15 @@ def client(name: str, package: str, run: Path, folders: tuple[str, ...] = ("usr/
 
 
 @pytest.fixture
-def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Onebeat]]:
+def serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_imports: None
+) -> Iterator[Callable[[str], Onebeat]]:
     """Serve a ledger, with a function that the examples call."""
     shop = tmp_path / "shop"
     shop.mkdir()
     (shop / "__init__.py").touch()
     (shop / "orders.py").write_text(BODY)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("shop.orders", "shop"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    invalidate_caches()
-    with served(monkeypatch) as serve:
-        yield serve
-
-
-@contextmanager
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Onebeat]]:
     started = []
 
     def serve(url: str) -> Onebeat:
@@ -214,8 +205,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Onebeat]
     for beat, service in started:
         service.shutdown()
         beat.close()
-    for name in ("shop.orders", "shop"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def the_order_is_closed(beat: Onebeat) -> None:

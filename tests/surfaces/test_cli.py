@@ -938,19 +938,19 @@ number = 7
 """
 
 
+@pytest.mark.usefixtures("own_imports")
 @pytest.mark.parametrize("place", ["shop_beat", "shop_beat:beat", "shop_beat:make"])
 def test_an_app_is_found_in_the_current_folder(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "shop_beat.py").write_text(APP, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "shop_beat", raising=False)
 
     assert run(["apply", "--app", place], Session()) == 0
     assert "create" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("own_imports")
 @pytest.mark.parametrize(
     ("place", "status", "said"),
     [
@@ -971,8 +971,6 @@ def test_an_app_that_is_not_there_is_told(
     (tmp_path / "shop_beat.py").write_text(APP, encoding="utf-8")
     (tmp_path / "shop_broken.py").write_text("import not_installed_here", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "shop_beat", raising=False)
 
     assert run(["diff", "--app", place], Session()) == status
     assert said in capsys.readouterr().err
