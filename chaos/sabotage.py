@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from onebeat import CurrentRun
-from onebeat.core.messages import Advanced, Answer, AnyTransition, Finish
+from onebeat.core.messages import Advanced, Answer, AnyTransition, Claim, Claimed, Finish, Renew
 from onebeat.core.ports import Clock, Store
 from onebeat.engine.clock import SystemClock
 
@@ -40,17 +40,34 @@ class Ahead:
 
 
 class Unfenced:
-    """A store that takes the end of an attempt from whoever says it, also from who has lost its lease."""
+    """A store that takes the end of an attempt from whoever says it, also from who has lost its lease.
+
+    So that some do lose theirs in every play, and not only where a node is stopped with a body in hand, no
+    renewal of a first attempt arrives. That alone would be no harm: what outlives its lease is tried again.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._first: set[int] = set()  # tokens
+
+    def claim(self, claim: Claim) -> list[Claimed]:
+        claimed = self._store.claim(claim)
+        self._first |= {each.run.token for each in claimed if each.run.attempt == 1}
+        return claimed
 
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
-        answers = self._store.advance(transitions)
-        return [
-            self._forced(asked, answer) if isinstance(asked, Finish) else answer
-            for asked, answer in zip(transitions, answers, strict=True)
-        ]
+        arriving = [asked for asked in transitions if not self._is_dropped(asked)]
+        answers = iter(self._store.advance(arriving))
+        return [self._answered(asked, answers) for asked in transitions]
+
+    def _is_dropped(self, asked: AnyTransition) -> bool:
+        return isinstance(asked, Renew) and asked.token in self._first
+
+    def _answered(self, asked: AnyTransition, answers: Iterator[Advanced]) -> Advanced:
+        if self._is_dropped(asked):
+            return Advanced(answer=Answer.ACCEPTED)
+        answer = next(answers)
+        return self._forced(asked, answer) if isinstance(asked, Finish) else answer
 
     def _forced(self, finish: Finish, answer: Advanced) -> Advanced:
         if answer.answer is not Answer.REFUSED:
@@ -81,7 +98,7 @@ KINDS = {
     "lose": "one body in 50 is said to have succeeded, and never began",
     "double": "one body in 50 runs twice under one lease",
     "early": "the clock of each node is 2 s ahead, and the ledger believes it: on SQLite only",
-    "unfenced": "the ledger takes the end of an attempt from a node that has lost the lease",
+    "unfenced": "first attempts are not renewed, and the ledger takes the ends of those that lost the lease",
 }
 """What a run can be told to get wrong, and how."""
 

@@ -43,14 +43,21 @@ def test_a_short_play_on_a_file_leaves_its_evidence_and_ends_well(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "kind"), [("lose", "missing"), ("double", "same lease"), ("early", "early")]
+    ("sabotage", "kind", "fault"),
+    [
+        ("lose", "missing", "node killed"),
+        ("double", "same lease", "node killed"),
+        ("early", "early", "node killed"),
+        # Who is killed reports nothing; this fault leaves all holders alive, past their leases.
+        ("unfenced", "stale end", "presence of nodes deleted"),
+    ],
 )
 def test_a_sabotaged_play_ends_with_1_and_names_what_was_done(
-    sabotage: str, kind: str, tmp_path: Path
+    sabotage: str, kind: str, fault: str, tmp_path: Path
 ) -> None:
     words = ["run", "--minutes", "0.05", "--out", str(tmp_path), "--sabotage", sabotage, *SMALL]
 
-    status = main([*words, "--only", "node killed"])
+    status = main([*words, "--only", fault])
 
     result = result_in(tmp_path)
     assert (status, result.right) == (1, False)
