@@ -3,6 +3,7 @@
 run     real nodes on a real store, to whom everything happens, then the verdict
 judge   the verdict on the evidence in a folder, once more
 page    results side by side in one HTML file
+table   results as lines of a table in Markdown
 peers   the schedulers of others, and ours, through one play of faults
 """
 
@@ -21,9 +22,10 @@ from chaos.judge import judge_folder
 from chaos.opening import servers
 from chaos.page import arguments, show
 from chaos.peers import mill as peers
-from chaos.result import Result
+from chaos.result import Result, read
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
+from chaos.table import table
 
 TOLD_MAX = 10
 COUNTS = ("fired", "must", "missed", "doubled", "early", "phantom", "overlap_exceeded", "other_findings")
@@ -51,10 +53,15 @@ def main(words: Sequence[str] | None = None) -> int:
     judge = commands.add_parser("judge", help="judge the evidence in a folder; exit 1 on any finding")
     judge.add_argument("folder", type=Path)
     arguments(commands.add_parser("page", help="show results side by side in one HTML file"))
+    lines = commands.add_parser("table", help="print results as lines of a table in Markdown")
+    lines.add_argument("results", nargs="+", type=Path, metavar="RESULT.json", help="of runs")
     peers.arguments(commands.add_parser("peers", help="put the schedulers of others through one play"))
     options = parser.parse_args(words)
     if options.command == "page":
         show(options.results, options.out)
+        return 0
+    if options.command == "table":
+        print("\n".join(table([read(path) for path in options.results])))
         return 0
     if options.command == "peers":
         peers.put_through(options)

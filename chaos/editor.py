@@ -24,7 +24,8 @@ import msgspec
 
 from chaos.load import defined, drawn
 from chaos.node import patiently
-from chaos.world import HISTORY, Orders, real_now
+from chaos.story import HISTORY
+from chaos.world import Orders, real_now
 from onebeat import Onebeat
 from onebeat.app.desk import Written
 from onebeat.core.errors import Conflict, InvalidInput, NotFound, OnebeatError, Refused

@@ -10,44 +10,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from bench.machine import described
 
 from chaos.page import show
 from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, seat_of, write
+from chaos.story import AUDIT, EFFECTS, FAULTS, HISTORY, PAGE, RESULT, STORY, Story
 from onebeat.testing import history
 from onebeat.testing.history import Effect, Fault, Operation
 from onebeat.testing.keyed import Bounds, Judged, Trouble, judge
 from onebeat.testing.sums import SECOND, micros
 
-HISTORY, EFFECTS, FAULTS = "history.jsonl", "effects.jsonl", "faults.jsonl"
-STORY, AUDIT, RESULT, PAGE = "run.json", "audit.json", "result.json", "page.html"
 BOUNDS = Bounds(recovery=timedelta(minutes=4), clock=timedelta(milliseconds=2))
 CALM_US = 10 * SECOND
 """So long after a fault, or after the last node has begun to serve, an occurrence counts as calm."""
 NAMES = {"missing": "missed", "overlap": "overlap_exceeded"}
 FINDINGS = ("missing", "doubled", "early", "phantom", "overlap")
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "redis": "Redis"}
-
-
-class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """What the judge wants to know of a run beside its evidence; `run.json` may say more."""
-
-    store: str
-    minutes: float
-    seed: int | None = None
-    began_at: datetime
-    until: datetime
-    ended_at: datetime
-    lives: int = 0
-    unfinished: int = 0
-    interrupted: bool = False
-    ended: bool = True  # in order: then, if no run is unfinished, everything that was owed must have come
-    facts: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-    machine: dict[str, Any] = {}  # as bench.machine describes it
 
 
 class Tally:

@@ -27,7 +27,8 @@ from chaos.opening import opened
 from chaos.opinion import opinion
 from chaos.place import Node, Place, python
 from chaos.play import Play
-from chaos.world import EFFECTS, FAULTS, HISTORY, Orders, origin_s, real_now
+from chaos.story import AUDIT, EFFECTS, FAULTS, HISTORY, STORY, Story
+from chaos.world import Orders, origin_s, real_now
 from onebeat import Onebeat
 from onebeat.app.choosing import Acted
 from onebeat.app.desk import Written
@@ -39,7 +40,6 @@ from onebeat.testing.history import Effect, Limits, Operation, Writer, read
 BATCH = 250
 WARM_S = 60.0
 """For the first fault to wait until each node has begun a body: that a fleet begins is none."""
-STORY, AUDIT = "run.json", "audit.json"
 CALM_S = 40.0
 """After the last fault, and before the end of what is owed, in all but short runs."""
 REST_S = 600.0
@@ -65,24 +65,6 @@ class Settings(NamedTuple):
     shared: bool = True
     sabotage: str = ""
     rounds: int | None = None
-
-
-class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rig says of a run beside its evidence: `run.json`."""
-
-    store: str
-    facts: dict[str, str]
-    minutes: float
-    seed: int
-    settings: dict[str, Any]
-    began_at: datetime
-    calm_at: datetime
-    until: datetime
-    ended_at: datetime
-    lives: int
-    done: dict[str, int]
-    interrupted: bool
-    unfinished: int
 
 
 class Rig:

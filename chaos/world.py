@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from chaos.story import EFFECTS
 from onebeat import CurrentRun
 from onebeat.core.messages import Advanced, Answer, Finish
 from onebeat.testing.history import Effect, Writer
 
-HISTORY, EFFECTS, FAULTS = "history.jsonl", "effects.jsonl", "faults.jsonl"
 SAID = {
     Answer.ACCEPTED: "accepted",
     Answer.REPEATED: "accepted",  # the reply to the first time was lost

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 from chaos.faults.protocol import STORES, Fault, Nobody, Usual
-from chaos.judge import RESULT, judge_folder
+from chaos.judge import judge_folder
 from chaos.place import Place
 from chaos.result import Result
-from chaos.rig import STORY, Rig, Settings, Story
-from chaos.world import EFFECTS
+from chaos.rig import Rig, Settings
+from chaos.story import EFFECTS, RESULT, STORY, Story
 
 from onebeat.testing.history import Effect, read
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from chaos.judge import AUDIT, EFFECTS, FAULTS, HISTORY, RESULT, STORY, judge_folder
+from chaos.judge import judge_folder
 from chaos.result import EDGES_MS, FaultKind, Result, Spread, read
+from chaos.story import AUDIT, EFFECTS, FAULTS, HISTORY, RESULT, STORY
 
 from onebeat.core.model import TriggerSpec
 from onebeat.testing.history import Effect, Fault, Limits, Operation, Writer

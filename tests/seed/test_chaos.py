@@ -15,7 +15,7 @@ from chaos.faults.kinds import for_store
 from chaos.faults.nodes import Killed, Stopped
 from chaos.faults.protocol import Fault
 from chaos.faults.rows import LeasesLapsed, PresenceLost
-from chaos.world import EFFECTS, HISTORY
+from chaos.story import EFFECTS, HISTORY
 from tests.chaos.plays import EditorKilled, Played, played
 
 from onebeat.testing.history import Effect, Operation, read
