@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from random import Random
 
@@ -15,6 +16,7 @@ from chaos.place import Node, Place
 
 PATIENCE_S = 30.0
 """How long a node may take to end that was told to."""
+LOOK_S = 0.2
 
 JUMPS_S = (-3600, -5, 5, 3600)
 
@@ -84,20 +86,38 @@ class RolledOver(Usual):
                 break
         if not nodes:
             raise Nobody
-        waiting = list(nodes)
-
-        def next_one() -> None:
-            if waiting:
-                self._restart(place, waiting.pop(0))
-
-        left.callback(Again(next_one, 0.5).stop)
+        deploy = _Deploy(place, nodes)
+        left.callback(deploy.give_up)
+        left.callback(Again(deploy.step, LOOK_S).stop)
         return ", ".join(node.name for node in nodes)
 
-    def _restart(self, place: Place, node: Node) -> None:
-        if node.alive:
-            node.signalled(signal.SIGTERM)
-            node.ended(PATIENCE_S)
-        place.restart_node(node)
+
+class _Deploy:
+    """Restarts nodes one after another. No step waits for one: what else is in force has to end in time."""
+
+    def __init__(self, place: Place, nodes: list[Node]) -> None:
+        self._place = place
+        self._waiting = list(nodes)
+        self._ending: Node | None = None
+        self._patience_s = 0.0
+
+    def step(self) -> None:
+        """Restart the node that has ended, or will not; tell the next one to end."""
+        if self._ending is not None:
+            if self._ending.alive and time.monotonic() < self._patience_s:
+                return
+            self.give_up()
+        if self._waiting:
+            self._ending = self._waiting.pop(0)
+            self._patience_s = time.monotonic() + PATIENCE_S
+            if self._ending.alive:
+                self._ending.signalled(signal.SIGTERM)
+
+    def give_up(self) -> None:
+        """Begin the next life of the node that was told to end, whether it has or not."""
+        if self._ending is not None:
+            self._place.restart_node(self._ending)
+            self._ending = None
 
 
 class ClockJumped(Usual):
