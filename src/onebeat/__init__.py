@@ -16,7 +16,7 @@ from onebeat.core.errors import (
     TargetNotFound,
 )
 from onebeat.core.model import Definition, Event, Policy, Run, RunState, Schedule, Target, TriggerSpec
-from onebeat.core.targets import call, http, process, shell
+from onebeat.core.targets import call, celery_task, http, process, shell
 from onebeat.core.triggers import (
     calendar_interval,
     cron,
@@ -57,6 +57,7 @@ __all__ = [
     "__version__",
     "calendar_interval",
     "call",
+    "celery_task",
     "cron",
     "current",
     "dates",

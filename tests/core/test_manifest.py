@@ -20,7 +20,7 @@ from onebeat.core.exporting import written
 from onebeat.core.foreign import FOREIGN
 from onebeat.core.manifest import DURATIONS, KEYS, MAY_BE_NONE, POLICY, Manifest, read_manifest
 from onebeat.core.model import CatchUp, Definition, OnLost, Overlap, Policy, Target, TriggerSpec
-from onebeat.core.targets import call, http, process, shell
+from onebeat.core.targets import call, celery_task, http, process, shell
 from onebeat.core.tomltext import Unsayable, line_of, table
 from onebeat.core.triggers import (
     calendar_interval,
@@ -135,6 +135,17 @@ targets = st.one_of(
         headers=st.none() | st.just({"X-Two": "Bearer env:TOKEN"}),
         ok=st.none() | st.just([200, "3xx"]),
         redirects=st.integers(0, 10),
+    ),
+    st.builds(
+        celery_task,
+        st.sampled_from(["shop.tasks.digest", "邮件 digest"]),
+        args=st.lists(plain, max_size=2),
+        kwargs=st.none()
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), plain, max_size=2),
+        queue=st.sampled_from(["mail", "celery"]),
+        priority=st.integers(0, 255),
+        expires=st.floats(0, 1e6),
+        headers=st.just({"x-two": None, "three": 3}),
     ),
     st.builds(
         lambda args, kwargs: Target(kind="fleet", address="some:thing else", args=tuple(args), kwargs=kwargs),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from onebeat import call, http, process, shell
+from onebeat import call, celery_task, http, minutes, process, shell
 from onebeat.core.acts import Wish, edited
 from onebeat.core.codec import from_text, to_text
 from onebeat.core.definition import define
@@ -176,3 +176,100 @@ def test_a_function_in_the_place_of_a_command_is_not_called_with_its_words() -> 
     assert edited(before, Wish(None, "shop.orders:close", None, None, {}, None)).target == call(
         "shop.orders:close"
     )
+
+
+# --- Celery tasks ---------------------------------------------------------------------------------------
+
+
+def test_a_celery_task_is_its_name_its_arguments_and_nothing_that_was_not_said() -> None:
+    target = celery_task("shop.digest", args=(1, "two"))
+
+    assert target == Target(kind="celery", address="shop.digest", args=(1, "two"))
+    assert target.key == "celery:shop.digest"
+
+
+def test_what_a_celery_task_is_given_survives_the_ledger() -> None:
+    target = celery_task(
+        "shop.digest",
+        kwargs={"to": ["a", "b"]},
+        queue="mail",
+        priority=5,
+        headers={"x-tenant": "a", "n": 1, "none": None},
+        expires=minutes(2),
+        serializer="json",
+        time_limit=30,
+        guarded=False,
+    )
+
+    assert target.kwargs == {
+        "kwargs": {"to": ["a", "b"]},
+        "options": {
+            "queue": "mail",
+            "priority": 5,
+            "headers": {"x-tenant": "a", "n": 1, "none": None},
+            "expires": 120.0,
+            "serializer": "json",
+            "time_limit": 30,
+        },
+        "guarded": False,
+    }
+    assert from_text(to_text(target), Target) == target
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"que": "mail"}, "no option of a Celery task.*queue"),
+        ({"countdown": 5}, "the schedule says when"),
+        ({"eta": "2026-11-21T09:00:00Z"}, "the schedule says when"),
+        ({"task_id": "a"}, "the run's id is the task's id"),
+        ({"link": {"task": "b"}}, "a callback is code"),
+        ({"retry": True}, "sent again by onebeat"),
+        ({"connection": None}, "object of one process"),
+        ({"serializer": "pickle"}, "no pickle"),
+        ({"priority": 256}, "0 to 255"),
+        ({"priority": True}, "0 to 255"),
+        ({"expires": -1}, "when a run is due"),
+        ({"expires": "2026-11-21T09:00:00Z"}, "when a run is due"),
+        ({"expires": float("inf")}, "JSON|when a run is due"),
+        ({"headers": {"onebeat_run": "a"}}, "given by onebeat"),
+        ({"headers": {"Onebeat_Run": "a"}}, "given by onebeat"),
+        ({"headers": {"a": [1]}}, "a text, a number"),
+        ({"headers": ["a"]}, "no mapping"),
+        ({"queue": ""}, "no name"),
+        ({"queue": "邮" * 86}, "no name"),
+        ({"time_limit": 0}, "above 0"),
+        ({"ignore_result": 1}, "no yes or no"),
+        ({"delivery_mode": 3}, "transient"),
+        ({"compression": "a b"}, "gzip"),
+        ({"args": "17"}, "no list of arguments"),
+        ({"kwargs": [1]}, "no mapping"),
+        ({"guarded": "no"}, "no yes or no"),
+    ],
+)
+def test_a_celery_task_that_cannot_be_meant_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        celery_task("shop.digest", **given)
+
+
+def test_a_celery_target_from_elsewhere_is_held_to_the_same() -> None:
+    with pytest.raises(InvalidInput, match="option"):
+        checked_target(Target(kind="celery", address="shop.digest", kwargs={"option": {}}))
+
+
+def test_a_task_without_the_guard_needs_a_schedule_that_lets_runs_overlap() -> None:
+    target = celery_task("shop.digest", guarded=False)
+
+    with pytest.raises(InvalidInput, match="overlap='allow'"):
+        define("0 9 * * *", target, {})
+    assert define("0 9 * * *", target, {"overlap": "allow"}).target == target
+
+
+def test_an_edit_of_its_keyword_arguments_leaves_a_task_its_options() -> None:
+    before = define("0 9 * * *", celery_task("shop.digest", kwargs={"to": "a"}, queue="mail"), {})
+
+    after = edited(before, Wish(None, None, None, {"to": "b"}, {}, "UTC"))
+    bare = edited(after, Wish(None, None, (), {}, {}, "UTC"))
+
+    assert after.target == celery_task("shop.digest", kwargs={"to": "b"}, queue="mail")
+    assert bare.target == celery_task("shop.digest", queue="mail")

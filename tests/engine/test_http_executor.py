@@ -19,11 +19,12 @@ from onebeat import http
 from onebeat.core.errors import InvalidInput, TargetNotFound
 from onebeat.core.messages import Report, Retry
 from onebeat.core.model import Json, Outcome, Target
+from onebeat.core.targets import outside_name
 from onebeat.engine.attempt import ended
 from onebeat.engine.executors import http as module
 from onebeat.engine.executors.addresses import Allowed
 from onebeat.engine.executors.exchange import BODY_BYTES_MAX
-from onebeat.engine.executors.http import HttpExecutor, outside_name
+from onebeat.engine.executors.http import HttpExecutor
 from onebeat.testing.conformance_executor import ExecutorSuite, Watched, claimed
 
 NODE = {"TOKEN": "t0k-s3cret", "HOOK": "http://127.0.0.1:1/s3cret", "ODD": "two\nlines"}

@@ -221,6 +221,13 @@ def test_a_word_that_is_no_command_is_told_with_the_nearest(terminal: Terminal) 
         (("schedule", "add", "a", "--every", "5m", "--shell", ""), 2, "no command"),
         (("schedule", "add", "a", "--every", "5m", "--shell", "env", "--env", "A"), 2, "NAME=VALUE"),
         (("schedule", "add", "a", "--every", "5m", "--http", "example.org"), 2, "https://"),
+        (("schedule", "add", "a", "--every", "5m", "--shell", "true", "--unguarded"), 2, "with --celery"),
+        (
+            ("schedule", "add", "a", "--every", "5m", "--celery", "t", "--options", '{"args": [1]}'),
+            2,
+            "beside",
+        ),
+        (("schedule", "add", "a", "--every", "5m", "--celery", "t", "--unguarded"), 2, "overlap='allow'"),
         (("schedule", "add", "a", "--every", "5m", "--http", "http://a", "--header", "A"), 2, "NAME: VALUE"),
         (("schedule", "add", "a", "--every", "5m", "--http", "http://a", "--ok", "fine"), 2, "no status"),
         (("schedule", "add", "a", "--trigger", '{"kind":"x"}', "--call", CLOSE), 2, "[invalid_trigger]"),
@@ -289,6 +296,22 @@ def test_the_program_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # --- schedules ------------------------------------------------------------------------------------------
+
+
+def test_a_celery_task_is_scheduled_and_gets_other_arguments(terminal: Terminal) -> None:
+    words = ("--celery", "shop.digest", "--args", "[1]", "--options", '{"queue": "mail", "priority": 5}')
+    added = terminal.read("schedule", "add", "a", "--every", "5m", *words)
+
+    target = added["schedule"]["definition"]["target"]
+    assert (target["kind"], target["address"], target["args"]) == ("celery", "shop.digest", [1])
+    assert target["kwargs"] == {"options": {"queue": "mail", "priority": 5}}
+
+    edited = terminal.read("schedule", "edit", "a", "--kwargs", '{"to": "a"}')
+
+    assert edited["schedule"]["definition"]["target"]["kwargs"] == {
+        "kwargs": {"to": "a"},
+        "options": {"queue": "mail", "priority": 5},
+    }
 
 
 def test_a_command_is_scheduled_and_becomes_a_request(terminal: Terminal) -> None:

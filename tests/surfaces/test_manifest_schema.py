@@ -83,6 +83,7 @@ def test_there_are_examples() -> None:
         '[schedules.a]\nevery = "1h"\nprocess = "a:b"\nargs = [1]',
         '[schedules.a]\nonce = 2026-11-21T12:00:00Z\ncall = "a:b"',
         '[schedules.a]\non_request = true\nhttp = "https://x"\nok = "2xx"',
+        '[schedules.a]\non_request = true\ncelery = "a.b"\nargs = [1]\noptions = { queue = "mail" }',
         """[schedules.a]\ntrigger = '{"kind": "on_request"}'\ntarget = { kind = "x", address = "y" }""",
     ],
 )

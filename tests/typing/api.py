@@ -22,6 +22,7 @@ from onebeat import (
     TriggerSpec,
     calendar_interval,
     call,
+    celery_task,
     cron,
     current,
     dates,
@@ -127,6 +128,8 @@ assert_type(process("shop.pictures:shrink", 17, width=300), Target)
 process(17)  # type: ignore[arg-type]  # a function, or its address
 assert_type(shell(["pg_dump", "shop"], env={"PGPASSWORD": "env:PGPASSWORD"}, cwd="/srv", input=""), Target)
 assert_type(http("https://example.org/hook", json={"a": 1}, ok=["2xx", 404], retry_statuses=503), Target)
+assert_type(celery_task("shop.digest", args=[1], kwargs={"to": "a"}, queue="mail", expires=60), Target)
+celery_task("shop.digest", que="mail")  # type: ignore[call-arg]  # a typo
 shell(["kill", 9])  # type: ignore[list-item]  # words are texts
 
 with beat as same:

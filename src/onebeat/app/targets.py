@@ -26,7 +26,7 @@ SWITCHED = {
     "shell": "; only nodes with `onebeat serve --shell` run commands",
     "http": "; nodes need the extra onebeat[http], and --http-allow for what is not the internet",
 }
-CHECKED = ("http", "shell")
+CHECKED = ("celery", "http", "shell")
 """Kinds whose arguments are checked when they are written, for there is nothing to fit them to."""
 
 

@@ -133,7 +133,7 @@ def add(
         missing = (
             "--cron, --every, --at, --in or --trigger"
             if trigger is None
-            else "--call, --process, --shell or --http"
+            else "--call, --process, --shell, --http or --celery"
         )
         raise InvalidInput(f"{name} needs {missing}; see onebeat schedule add --help")
     written = session.beat.schedules.put(

@@ -113,6 +113,13 @@ def what(command: Command) -> Command:
                 help="With --http: a status to try again after; repeatable.",
             ),
             click.option("--redirects", type=int, metavar="N", help="With --http: how many to follow."),
+            click.option("--celery", metavar="NAME", help="The Celery task to send, by its name."),
+            click.option(
+                "--options", metavar="JSON", help="With --celery: options of apply_async, a JSON object."
+            ),
+            click.option(
+                "--unguarded", is_flag=True, default=None, help="With --celery: its workers have no guard."
+            ),
             click.option("--queue", metavar="NAME", help="The queue that its runs wait in."),
             click.option("--title", metavar="TEXT", help="What it is called where people read."),
             click.option("--tag", "tags", multiple=True, metavar="TAG", help="Find it by this; repeatable."),
@@ -216,6 +223,7 @@ def _zoned(session: Session, spec: TriggerSpec) -> TriggerSpec:
 
 OF_CALL = ("args", "kwargs")
 OF_SHELL = ("env", "cwd", "input")
+OF_CELERY = ("options", "unguarded")
 OF_HTTP = ("method", "body", "body_json", "header", "ok", "retry_status", "redirects")
 
 
@@ -240,23 +248,30 @@ class Aim(NamedTuple):
 
 def target_of(said: dict[str, Any]) -> Aim:
     """Take the words of ``what`` out of what was said."""
-    ways = {"call": said.pop("called"), "shell": said.pop("shell"), "http": said.pop("http")}
-    words = {"call": _words(said, OF_CALL), "shell": _words(said, OF_SHELL), "http": _words(said, OF_HTTP)}
+    ways = {"call": said.pop("called")} | {way: said.pop(way) for way in ("shell", "http", "celery")}
+    words = {
+        way: _words(said, names)
+        for way, names in (("call", OF_CALL), ("shell", OF_SHELL), ("http", OF_HTTP), ("celery", OF_CELERY))
+    }
     process = said.pop("process")
     chosen = [way for way, value in ways.items() if value is not None]
     if len(chosen) + (process is not None) > 1:
-        raise InvalidInput("only one of --call, --process, --shell and --http can say what runs")
+        raise InvalidInput("only one of --call, --process, --shell, --http and --celery can say what runs")
     if process is not None:
         chosen, ways["call"] = ["call"], process
+    if chosen == ["celery"]:
+        words = words | {"celery": words["call"] | words["celery"], "call": {}}
     for way, given in words.items():
         # Arguments alone are an edit's: they are those of the function that the schedule calls.
         if given and chosen != [way] and not (way == "call" and not chosen):
-            with_ = "--call or --process" if way == "call" else f"--{way}"
+            with_ = "--call, --process or --celery" if way == "call" else f"--{way}"
             raise InvalidInput(f"--{next(iter(given)).replace('_', '-')} goes with {with_}")
     if ways["shell"] is not None:
         return Aim(_command(ways["shell"], words["shell"]))
     if ways["http"] is not None:
         return Aim(_request(ways["http"], words["http"]))
+    if ways["celery"] is not None:
+        return Aim(_task(ways["celery"], words["celery"]))
     args, kwargs = words["call"].get("args"), words["call"].get("kwargs")
     return Aim(
         ways["call"] if process is None else _in_process(process),
@@ -297,6 +312,15 @@ def _request(url: str, words: dict[str, Any]) -> Target:
     if (text := words.pop("body_json", None)) is not None:
         words["json"] = read_json(text, "--body-json")
     return http(url, headers=headers or None, **words)
+
+
+def _task(name: str, words: dict[str, Any]) -> Target:
+    from onebeat.core.targets import task_of
+
+    args = read_json(words.get("args", "[]"), "--args", list)
+    kwargs = read_json(words.get("kwargs", "{}"), "--kwargs", dict)
+    options = read_json(words.get("options", "{}"), "--options", dict)
+    return task_of(name, args, kwargs, options, guarded="unguarded" not in words)
 
 
 def _halves(pair: str, sign: str, option: str, form: str) -> tuple[str, str]:

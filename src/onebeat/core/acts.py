@@ -17,7 +17,7 @@ from onebeat.core.errors import Conflict, InvalidInput, NotFound, Refused, near_
 from onebeat.core.messages import Edit
 from onebeat.core.model import Definition, Json, Load, Schedule, Target, TriggerSpec
 from onebeat.core.reconcile import resolves
-from onebeat.core.targets import FUNCTIONS, address_of, kind_of
+from onebeat.core.targets import FUNCTIONS, address_of, kind_of, with_kwargs
 
 IfExists = Literal["error", "replace", "ignore"]
 DEFAULT_QUEUE = "default"
@@ -83,12 +83,9 @@ def edited(before: Definition, wish: Wish) -> Definition:
             aim = replace(aim, args=(), kwargs={})
         aim = replace(aim, kind=kind_of(wish.target), address=address_of(wish.target))
     queue = before.target.queue if aim.queue == DEFAULT_QUEUE else aim.queue
-    target = replace(
-        aim,
-        args=aim.args if wish.args is None else tuple(wish.args),
-        kwargs=aim.kwargs if wish.kwargs is None else dict(wish.kwargs),
-        queue=options.get("queue", queue),
-    )
+    aim = aim if wish.args is None else replace(aim, args=tuple(wish.args))
+    aim = aim if wish.kwargs is None else with_kwargs(aim, wish.kwargs)
+    target = replace(aim, queue=options.get("queue", queue))
     policy = {name: value for name, value in options.items() if name not in ("title", "tags", "queue")}
     return define(
         before.trigger if wish.trigger is None else read_trigger(wish.trigger, wish.zone),

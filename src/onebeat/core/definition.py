@@ -29,6 +29,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import Sharing, Store
 from onebeat.core.targets import call, checked_target
+from onebeat.core.tasks import guarded
 from onebeat.core.triggers import build, cron, with_zone
 
 CENTURY = timedelta(days=36_525)
@@ -247,6 +248,12 @@ def checked_definition(definition: Definition) -> Definition:
         raise InvalidInput(
             f"transactional=True is for plain Python functions on threads, which can be handed a "
             f"connection; a target of kind {definition.target.kind} cannot"
+        )
+    if definition.target.kind == "celery" and not guarded(definition.target) and definition.policy.limited:
+        raise InvalidInput(
+            f"a task without the guard reports no end, so nobody can tell whether a run overlaps; with "
+            f"guarded=False write overlap='allow' instead of {definition.policy.overlap.value!r}, or put "
+            "onebeat.celery.install(app) into the Celery app"
         )
     if definition.policy.catch_up is CatchUp.SKIP and definition.policy.grace is None:
         raise InvalidInput(

@@ -135,6 +135,9 @@ def _whats(target: Target) -> Iterator[dict[str, Json]]:
             yield {"shell": [target.address, *target.args], **target.kwargs}
         case "http":
             yield {"http": url_of(target), **target.kwargs}
+        case "celery":
+            args = {"args": list(target.args)} if target.args else {}
+            yield {"celery": target.address, **args, **target.kwargs}
         case _:
             pass
     data: dict[str, Json] = to_data(target)

@@ -31,7 +31,7 @@ from onebeat.core.model import (
     checked_name,
     instant_text,
 )
-from onebeat.core.targets import call, http, process, shell
+from onebeat.core.targets import call, http, process, shell, task_of
 from onebeat.core.tomltext import line_of
 from onebeat.core.triggers import cron, interval, on_request, once, rrule, with_zone
 from onebeat.core.triggers import zone as zone_info
@@ -55,6 +55,7 @@ WHAT: dict[str, tuple[str, ...]] = {
     "process": ("args", "kwargs"),
     "shell": ("env", "cwd", "input"),
     "http": ("method", "json", "body", "headers", "ok", "retry_statuses", "redirects"),
+    "celery": ("args", "kwargs", "options", "guarded"),
     "target": (),
 }
 """The keys that say what runs, each with those that go with it."""
@@ -341,6 +342,12 @@ class _Reader:
                     return shell(_of(list, said[way]), **given)
                 case "http":
                     return http(_of(str, said[way]), **given)
+                case "celery":
+                    args = _of(list, given.get("args", []), "args")
+                    kwargs = _of(dict, given.get("kwargs", {}), "kwargs")
+                    options = _of(dict, given.get("options", {}), "options")
+                    guarded = given.get("guarded", True)
+                    return task_of(_of(str, said[way]), args, kwargs, options, guarded=guarded)
                 case _:
                     return from_data(_plain(_json_of(said[way])), Target)
         return None

@@ -1,9 +1,9 @@
-"""What a run does, as a person writes it: a Python function, a command, a request to an HTTP service.
+"""What a run does, as a person writes it: a function, a command, a request to a service, a Celery task.
 
-``call``, ``process``, ``shell`` and ``http`` make a target; ``checked_target`` refuses one that cannot be
-meant, wherever it came from. Whether a target can be run is not known here: that is for a process that has
-it. A value ``env:NAME`` is a reference, looked up in the environment of the node that runs it: the ledger
-never has what it stands for.
+``call``, ``process``, ``shell``, ``http`` and ``celery_task`` make a target; ``checked_target`` refuses one
+that cannot be meant, wherever it came from. Whether a target can be run is not known here: that is for a
+process that has it. A value ``env:NAME`` is a reference, looked up in the environment of the node that runs
+it: the ledger never has what it stands for.
 """
 
 import inspect
@@ -11,13 +11,15 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Unpack
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from onebeat.core.codec import ARGUMENTS_BYTES_MAX
 from onebeat.core.errors import InvalidInput, LimitExceeded, near_miss, shown
 from onebeat.core.model import NAME, Json, Target
+from onebeat.core.tasks import TaskOptions, check_task, said_of_task
 
 ADDRESS_CHARS_MAX = 500
 URL_CHARS_MAX = 8000
@@ -139,6 +141,56 @@ def http(
     return _target("http", address, () if path is None else (path,), kwargs)
 
 
+def celery_task(
+    name: str,
+    *,
+    args: Iterable[Json] = (),
+    kwargs: Mapping[str, Json] | None = None,
+    guarded: bool = True,
+    **options: Unpack[TaskOptions],
+) -> Target:
+    """Return the target that sends a task to Celery workers, by the name that it is registered under.
+
+    ``options`` are those of ``apply_async`` that are data: queue, routing_key, exchange, priority, headers,
+    expires (in seconds from when the run is due), compression, time_limit, soft_time_limit, ignore_result,
+    delivery_mode, shadow. ``guarded=False`` is for a fleet whose app does not have
+    ``onebeat.celery.install``: its runs end as handed_over, and their schedule must say overlap="allow".
+
+    Raises InvalidInput for what a schedule says itself (eta, countdown, task_id), and for callbacks.
+    """
+    return task_of(name, args, kwargs, options, guarded=guarded)
+
+
+def task_of(
+    name: str,
+    args: Iterable[Json],
+    kwargs: Mapping[str, Json] | None,
+    options: Mapping[str, Any],
+    *,
+    guarded: object = True,
+) -> Target:
+    """Return what ``celery_task`` does, of options that come from elsewhere, whatever their names."""
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise InvalidInput(f"args={shown(args)} is no list of arguments")
+    return _target("celery", name, tuple(args), said_of_task(kwargs, guarded, options))
+
+
+def outside_name(run_id: str) -> str:
+    """Return what a run is called where it is handed to: the id of its Celery task, its ``Idempotency-Key``.
+
+    The same in every attempt, and no other run's.
+    """
+    return run_id
+
+
+def with_kwargs(target: Target, kwargs: Mapping[str, Json]) -> Target:
+    """Return the target with other keyword arguments: a Celery task's stand beside its options."""
+    if target.kind != "celery":
+        return replace(target, kwargs=dict(kwargs))
+    rest = {name: value for name, value in target.kwargs.items() if name != "kwargs"}
+    return replace(target, kwargs=({"kwargs": dict(kwargs)} if kwargs else {}) | rest)
+
+
 def url_of(target: Target) -> str:
     """Return the URL of an HTTP target, as ``http`` was given it."""
     return "".join((target.address, *target.args))
@@ -233,6 +285,8 @@ def checked_target(target: Target) -> Target:
             _check_shell(target)
         case "http":
             _check_http(target)
+        case "celery":
+            check_task(target)
         case _:
             pass  # an executor from outside: what it takes, it checks
     return target

@@ -27,7 +27,7 @@ from onebeat.core.errors import InvalidInput, MissingExtra, OnebeatError, Target
 from onebeat.core.messages import Claimed, Report
 from onebeat.core.model import Json, Outcome, Target, instant_text
 from onebeat.core.ports import Clock
-from onebeat.core.targets import OK, RETRY_STATUSES, checked_target, http, url_of
+from onebeat.core.targets import OK, RETRY_STATUSES, checked_target, http, outside_name, url_of
 from onebeat.engine.current import storable
 from onebeat.engine.executors.addresses import Allowed
 from onebeat.engine.executors.bodies import Bodies, Body, named
@@ -44,11 +44,6 @@ FILES_SPARE = 200
 SHOWN_CHARS_MAX = 1000
 
 _log = logging.getLogger("onebeat.engine")
-
-
-def outside_name(run_id: str) -> str:
-    """Return the ``Idempotency-Key`` of a run: the same in every attempt, and no other run's."""
-    return run_id
 
 
 class HttpExecutor(Bodies):
