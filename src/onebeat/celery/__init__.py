@@ -1,1 +1,5 @@
-"""Celery: a fleet that exists becomes the engine. Imports app and core, and the outside library."""
+"""Celery: a fleet that exists becomes the engine. Imports app and core; the outside library in one file."""
+
+from onebeat.celery.outlet import CeleryOutlet
+
+__all__ = ["CeleryOutlet"]

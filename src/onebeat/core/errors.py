@@ -13,6 +13,7 @@ OnebeatError
 │   ├── StoreUnsafe                   the promise would not hold there; nothing overrides it
 │   ├── SchemaMismatch                run `onebeat migrate`, or upgrade this node
 │   └── BrokenDocument (ValueError)   a stored document that no longer decodes
+├── OutletUnavailable (ConnectionError)   a broker takes no messages for now: the outbox tries again
 └── MissingExtra (ImportError)        an optional library is absent; the message names the extra
 
 Expected losses (a stale version, a lost lease) are answers of the ledger, not exceptions.
@@ -106,6 +107,13 @@ class BrokenDocument(StoreError, ValueError):
     """A stored document that no longer decodes; it is kept as it is."""
 
     code = "broken_document"
+
+
+class OutletUnavailable(OnebeatError, ConnectionError):
+    """What messages leave by does not take them for now: try again."""
+
+    code = "outlet_unavailable"
+    exit_status = 6
 
 
 class MissingExtra(OnebeatError, ImportError):

@@ -1,0 +1,14 @@
+"""Celery, as this room uses it: the only file that imports it."""
+
+from onebeat.core.errors import MissingExtra
+
+try:
+    from celery import Celery, signals
+    from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+except ImportError as error:
+    raise MissingExtra(
+        f"a Celery fleet needs the library celery, which is not installed ({error}); "
+        "pip install 'onebeat[celery]'"
+    ) from error
+
+__all__ = ["Celery", "Ignore", "Reject", "Retry", "SoftTimeLimitExceeded", "signals"]
