@@ -77,7 +77,12 @@ LEGAL: dict[str, dict[str, RunState | str]] = {
         "expire": S.EXPIRED,
         "unpark": AS_BEFORE,
     },
-    "sent": {"resend": S.READY, "guard": S.RUNNING, "cancel": S.CANCELLED},
+    "sent": {
+        "resend": S.READY,
+        "guard": S.RUNNING,
+        "hand over": S.HANDED_OVER,
+        "cancel": S.CANCELLED,
+    },
     "claimed": {
         "start": S.RUNNING,
         "renew": S.RUNNING,

@@ -247,6 +247,23 @@ def test_a_run_whose_definition_does_not_decode_stays_and_holds_up_no_neighbour(
     assert book.run(bad).attempt == 0
 
 
+def test_a_run_whose_definition_does_not_decode_is_not_sent_and_holds_up_no_neighbour(
+    book: Book, store: RedisStore
+) -> None:
+    rows = [book.create(name, priority=9) for name in ("bad", "worse")]
+    book.create("good")
+    bad, worse, good = book.fire("bad"), book.fire("worse"), book.fire("good")
+    for row in rows:
+        by_hand(store, "HSET", f"{namespace(store)}definition:{row.id}:1", "policy", "{broken")
+
+    claimed = book.claim(limit=1, sends=True)
+
+    assert [each.run.id for each in claimed] == [good.id]
+    for run in (bad, worse):
+        assert book.run(run) == run
+    assert [each.run.id for each in store.lost(book.now + 2 * HOUR, 10)] == [good.id]
+
+
 # --- what a hand does ---------------------------------------------------------------------------------
 
 

@@ -126,17 +126,24 @@ class Request(Noun, frozen=True, kw_only=True):
 
 
 class Claim(Noun, frozen=True, kw_only=True):
-    """A holder's wish for work: at most ``limit`` ready runs of these queues and target keys."""
+    """A holder's wish for work: at most ``limit`` ready runs of these queues and target keys.
+
+    One that ``sends`` is a publisher's: it gives no lease, and the messages go out after it. A run's
+    ``resend_at`` is then as far ahead as the run has been ready for, but not before ``until`` and not after
+    ``until_max`` (None: ``until``).
+    """
 
     holder: str
     queues: tuple[str, ...]
     targets: tuple[str, ...]
     limit: int
     until: datetime
+    sends: bool = False
+    until_max: datetime | None = None
 
 
 class Claimed(Noun, frozen=True, kw_only=True):
-    """A run under a fresh lease, with the definition that it was fired under."""
+    """A run under a fresh lease, or sent, with the definition that it was fired under."""
 
     run: Run
     definition: Definition
@@ -333,7 +340,7 @@ class Guard(Transition, frozen=True, kw_only=True):
 
 
 class HandOver(Transition, frozen=True, kw_only=True):
-    """ready → handed_over: published to an engine without a guard; the hand-over is the outcome."""
+    """ready or sent → handed_over: published to an engine without a guard; the hand-over is the outcome."""
 
     attempt: int
 
@@ -356,21 +363,9 @@ class Expire(Transition, frozen=True, kw_only=True):
     """waiting or ready → expired, if ``deadline_at`` has passed: it is earlier than the store's clock."""
 
 
-AnyTransition: TypeAlias = (
-    Start
-    | Renew
-    | Finish
-    | Release
-    | Lost
-    | Sent
-    | Resend
-    | Guard
-    | HandOver
-    | Cancel
-    | Park
-    | Unpark
-    | Expire
-)
+OfHolders: TypeAlias = Start | Renew | Finish | Release | Lost
+OfMessages: TypeAlias = Sent | Resend | Guard | HandOver
+AnyTransition: TypeAlias = OfHolders | OfMessages | Cancel | Park | Unpark | Expire
 
 
 class Advanced(Noun, frozen=True, kw_only=True):

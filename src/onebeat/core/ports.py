@@ -1,9 +1,9 @@
 """The sockets of the house, each with its whole contract.
 
 *Ledger* is where truth changes: every verb is batched, is one transaction, and tells the truth about what
-it changed. *Reader* answers questions and changes nothing. *Executor* runs bodies. *Clock* is the only way
-to ask for the time. A docstring here is law; ``onebeat.testing.conformance`` enforces it on every store.
-What the verbs take and answer is in messages.py, and is as much law.
+it changed. *Reader* answers questions and changes nothing. *Executor* runs bodies, *Outlet* sends them away.
+*Clock* is the only way to ask for the time. A docstring here is law; ``onebeat.testing.conformance`` enforces
+it on every store. What the verbs take and answer is in messages.py, and is as much law.
 
 All three writing actors do the same three beats: read rows with their versions; decide with a pure function
 (decide.py); commit with a compare-and-set. A loser changes nothing and reads again.
@@ -168,6 +168,8 @@ class Ledger(Protocol):
         Only runs with ``ready_at`` <= the store's clock, no deadline earlier than it, a queue of ``queues``
         and a target of ``targets``. Each gets attempt + 1 and a fencing token that is larger than every token
         given before in this store, and at least the store's clock in µs. Two claims never return one run.
+        A claim that ``sends`` leases nothing: its runs are sent, each with a ``resend_at`` within the claim's
+        bounds, and keep attempt, token and holder as they were.
         """
 
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
@@ -425,6 +427,29 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Start nothing more and let go of idle threads and connections. Bodies that still run go on."""
+
+
+class Outlet(Protocol):
+    """The way by which runs of one kind of target leave as messages, for workers that are not ours."""
+
+    kind: str
+
+    def resolve(self, target: Target) -> None:
+        """Raise TargetNotFound or InvalidInput for what it cannot send, as an executor does."""
+
+    def guarded(self, target: Target) -> bool:
+        """Return whether a guard meets the message. Without one, a run ends when its message is there."""
+
+    def send(self, batch: Sequence[Claimed]) -> list[str | None]:
+        """Send a message for each; return for each None once the broker has it, or why it was not taken.
+
+        The message names the run and the attempt that it is for, ``run.attempt + 1``. Called by one thread,
+        and may take its time. One that was not taken keeps no other back. Raises OutletUnavailable while
+        the broker does not answer: each of the batch may have gone or not, and all are sent again.
+        """
+
+    def close(self) -> None:
+        """Let go of connections. Safe to repeat."""
 
 
 class Notifier(Protocol):

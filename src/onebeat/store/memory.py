@@ -47,7 +47,17 @@ from onebeat.core.model import (
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
 from onebeat.store.memory_inbox import MemoryInbox
-from onebeat.store.moves import DROPPED, REST_DROPPED, cancelled, extended, leased, moved, too_late
+from onebeat.store.moves import (
+    DROPPED,
+    REST_DROPPED,
+    cancelled,
+    extended,
+    leased,
+    marked,
+    moved,
+    resent,
+    too_late,
+)
 from onebeat.store.putting import DELETED, REPLACED, Chains, put_event, refuse_twice
 
 
@@ -323,11 +333,14 @@ class MemoryStore(MemoryInbox):
                 and run.target in claim.targets
             ]
             ready.sort(key=lambda run: (-run.priority, run.ready_at, run.id))
-            return [self._lease(run, claim, now) for run in ready[: claim.limit]]
+            return [self._take(run, claim, now) for run in ready[: claim.limit]]
 
-    def _lease(self, run: Run, claim: Claim, now: datetime) -> Claimed:
-        self._last_token = self._next_token(now)
-        run = leased(run, claim.holder, claim.until, self._last_token, now)
+    def _take(self, run: Run, claim: Claim, now: datetime) -> Claimed:
+        if claim.sends:
+            run = marked(run, resent(claim, run.ready_at, now))
+        else:
+            self._last_token = self._next_token(now)
+            run = leased(run, claim.holder, claim.until, self._last_token, now)
         self._write(run)
         return Claimed(run=run, definition=self._definitions[run.schedule_id, run.number])
 

@@ -4,12 +4,12 @@ This is the closed set of messages.py, in one exhaustive match, for every store 
 hands while nobody else may change it. It reads and writes nothing.
 
     waiting ──(a slot is free)──► ready ◄──────────────── Resend ── sent
-       │                          │ ▲ │ └───────── Sent ───────────► │
+       │                          │ ▲ │ └── Sent, a sending claim ─► │
        │          Release, Retry ─┼─┘ └─ Park ► parked ─ Unpark ► ready
        │ Cancel, Expire           │ claim, Guard                     │ Guard
        ▼                          ▼                                  ▼
     cancelled, expired          running ── Finish, Lost ──► succeeded, failed, timed_out, cancelled
-                                  ↻ Start, Renew               (HandOver: ready ──► handed_over)
+                                  ↻ Start, Renew               (HandOver: ready, sent ──► handed_over)
 """
 
 from datetime import datetime
@@ -23,6 +23,7 @@ from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Cancel,
+    Claim,
     Done,
     Expire,
     Finish,
@@ -52,6 +53,9 @@ REST_DROPPED = f"the rest was dropped: a run keeps {LOG_BYTES_MAX} bytes"
 
 IDLE = frozenset({RunState.WAITING, RunState.READY})
 """Where a run may expire."""
+
+OPEN = frozenset({RunState.READY, RunState.SENT})
+"""Where what arrives from outside finds a run that nobody has."""
 
 AT_ONCE = frozenset({RunState.WAITING, RunState.READY, RunState.SENT, RunState.PARKED})
 """Where a cancel needs nobody's help: no holder has the run."""
@@ -96,6 +100,17 @@ def leased(run: Run, holder: str, until: datetime, token: int, now: datetime) ->
     )
 
 
+def marked(run: Run, resend_at: datetime | None) -> Run:
+    """Return a ready run as sent: what a mark and a claim that sends both do."""
+    return replace(run, state=RunState.SENT, resend_at=resend_at)
+
+
+def resent(claim: Claim, ready_at: datetime, now: datetime) -> datetime:
+    """Return the ``resend_at`` of a run that a claim sends: copies come the rarer, the longer it waits."""
+    latest = claim.until if claim.until_max is None else claim.until_max
+    return min(max(now + (now - ready_at), claim.until), latest)
+
+
 def cancelled(run: Run, reason: str, now: datetime) -> Run:
     """Return an unfinished run as a cancel leaves it: ended, or flagged if a holder has it."""
     if run.state in AT_ONCE:
@@ -123,16 +138,16 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
             after = takes and _judged(run, step.verdict, Outcome.LOST, now)
         case Sent():
             wanted = run.state is RunState.READY and step.attempt == run.attempt + 1
-            after = wanted and replace(run, state=RunState.SENT, resend_at=step.resend_at)
+            after = wanted and marked(run, step.resend_at)
         case Resend():
             silent = run.state is RunState.SENT and run.resend_at is not None and run.resend_at <= now
             after = silent and replace(run, state=RunState.READY, resend_at=None)
         case Guard():
-            open_to = run.state in (RunState.READY, RunState.SENT) and not too_late(run, now)
+            open_to = run.state in OPEN and not too_late(run, now)
             wanted = open_to and step.attempt == run.attempt + 1
             after = wanted and leased(run, step.holder, step.until, token, now)
         case HandOver():
-            wanted = run.state is RunState.READY and step.attempt == run.attempt + 1
+            wanted = run.state in OPEN and step.attempt == run.attempt + 1
             after = wanted and replace(_ended(run, RunState.HANDED_OVER, "", now), attempt=step.attempt)
         case Cancel():
             if run.state is RunState.CANCELLED or (run.state is RunState.RUNNING and run.cancel_requested):

@@ -12,7 +12,7 @@ from itertools import islice
 from onebeat.core.messages import Claim, Claimed
 from onebeat.core.model import Definition, micros
 from onebeat.store.dialects.protocol import FENCE, BatchUpdate, ManyRows, Row, Session
-from onebeat.store.moves import leased
+from onebeat.store.moves import leased, marked, resent
 from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
 from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_READY_AT, RUN_SEQ
 from onebeat.store.sql_strays import READY_TARGET, SqlStrays, ready_targets
@@ -57,6 +57,12 @@ CLAIMED = BatchUpdate(
     | _NULL,
     "onebeat_runs.seq = c.seq",
 )
+MARKED = BatchUpdate(
+    "onebeat_runs",
+    "m (seq, until)",
+    {"state": "'sent'", "watch_at": "m.until", "resend_at": "m.until"},
+    "onebeat_runs.seq = m.seq",
+)
 NEWEST_FENCE = "SELECT value FROM onebeat_meta WHERE name = 'last_token'"
 FENCE_MOVED = "UPDATE onebeat_meta SET value = ? WHERE name = 'last_token'"
 HIGHEST = MANY = 1 << 62
@@ -86,6 +92,24 @@ class SqlClaims(SqlStrays):
         found = self._claimable(session, claim, newest, now)
         if not found:
             return []
+        return (self._mark if claim.sends else self._lease)(session, claim, found, now)
+
+    def _mark(
+        self, session: Session, claim: Claim, found: Sequence[tuple[Row, Definition]], now: datetime
+    ) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        cells: list[tuple[int, int]] = []
+        for row, definition in found:
+            run = self._run(session, row)
+            until = resent(claim, run.ready_at, now)
+            cells.append((row[RUN_SEQ], micros(until)))
+            claimed.append(Claimed(run=marked(run, until), definition=definition))
+        session.batch(MARKED, cells)
+        return claimed
+
+    def _lease(
+        self, session: Session, claim: Claim, found: Sequence[tuple[Row, Definition]], now: datetime
+    ) -> list[Claimed]:
         token = self._next_token(session, now)
         session.run(FENCE_MOVED, (token + len(found) - 1,))
         until = micros(claim.until)

@@ -20,6 +20,7 @@ from onebeat.testing.conformance_put import PutSuite
 from onebeat.testing.conformance_race import RaceSuite
 from onebeat.testing.conformance_read import ReadSuite
 from onebeat.testing.conformance_repeat import RepeatSuite
+from onebeat.testing.conformance_send import SendSuite
 from onebeat.testing.conformance_settle import SettleSuite
 from onebeat.testing.conformance_sharing import SharingSuite
 from onebeat.testing.conformance_table import TableSuite
@@ -31,6 +32,7 @@ class StoreSuite(
     TableSuite,
     MoveSuite,
     ClaimSuite,
+    SendSuite,
     ReadSuite,
     PurgeSuite,
     RepeatSuite,

@@ -65,6 +65,7 @@ class Tale:
     edited: Counter[str] = field(default_factory=Counter)
     settled: list[str] = field(default_factory=list)  # ids of the runs that it was told it fired
     claimed: list[Token] = field(default_factory=list)
+    sending: list[str] = field(default_factory=list)  # runs that it was told to send, or had leased to it
     finished: int = 0  # of its own claims
     started_twice: Counter[str] = field(default_factory=Counter)
     ended: dict[str, tuple[str, str]] = field(default_factory=dict)  # contested run -> (answer, outcome)
@@ -81,7 +82,7 @@ class Tale:
 def act(tale: Tale, store: Store, play: Play, barrier: Barrier) -> None:
     """Play all scenes, each from the barrier."""
     book = Book(store, VirtualClock(play.at))
-    for scene in (_create, _edit, _settle, _claim, _finish, _lose, _queue):
+    for scene in (_create, _edit, _settle, _claim, _send, _finish, _lose, _queue):
         barrier.wait(PATIENCE_S)
         scene(tale, book, play)
 
@@ -142,6 +143,13 @@ def _claim(tale: Tale, book: Book, play: Play) -> None:
         book.store.advance([Start(run_id=each.run.id, token=each.run.token) for each in claimed])
         ends = [_end(each.run.id, each.run.token, Outcome.SUCCEEDED) for each in claimed]
         tale.finished += [told.answer for told in book.store.advance(ends)].count(Answer.ACCEPTED)
+
+
+def _send(tale: Tale, book: Book, play: Play) -> None:
+    """Every other actor claims to send, and the rest to run: a run is for one of them all."""
+    holder, sends = f"actor-{tale.actor}", tale.actor % 2 == 0
+    while claimed := book.claim(queues=("sending",), holder=holder, limit=BATCH // 10, sends=sends):
+        tale.sending += [each.run.id for each in claimed]
 
 
 def _end(run_id: str, token: int, outcome: Outcome) -> Finish:
@@ -238,7 +246,7 @@ def _prepared(book: Book, settled: int = SETTLED) -> Play:
     assert {answer.answer for answer in book.store.put(many)} == {Answer.ACCEPTED}
     # The counter is edited and never due.
     book.accept(book.change(book.create("counter"), paused="", next_at=None))
-    for queue in ("finishing", "losing"):
+    for queue in ("finishing", "losing", "sending"):
         target = Target(kind=TARGET.kind, address=TARGET.address, queue=queue)
         edit = book.creation(queue, book.definition(target=target, overlap=Overlap.ALLOW))
         asked: list[NewRun] = [book.asked(edit.after, f"k{number:04}") for number in range(CONTESTED)]
@@ -375,6 +383,16 @@ class RaceSuite(Stage):
         assert sum(tale.finished for tale in race.tales) == len(runs)
         assert all(run.holder == holders[run.id] for run in runs)
         assert {(run.state, run.attempt) for run in runs} == {(RunState.SUCCEEDED, 1)}
+
+    def test_race_a_run_is_sent_by_one_or_leased_to_one(self, race: Race) -> None:
+        told = {run: tale.actor for tale in race.tales for run in tale.sending}
+
+        runs = race.runs("sending")
+        assert sorted(run for tale in race.tales for run in tale.sending) == sorted(run.id for run in runs)
+        for run in runs:
+            sends = told[run.id] % 2 == 0
+            state, holder = (RunState.SENT, None) if sends else (RunState.RUNNING, f"actor-{told[run.id]}")
+            assert (run.state, run.holder) == (state, holder)
 
     def test_race_of_sixteen_finishes_one_is_accepted_and_the_row_tells_which(self, race: Race) -> None:
         runs = {run.id: run for run in race.runs("finishing")}

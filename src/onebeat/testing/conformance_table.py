@@ -154,7 +154,7 @@ STEPS: dict[str, Step] = {
     ),
     "hand over": Step(
         lambda run, now: HandOver(run_id=run.id, attempt=run.attempt + 1),
-        _all(("ready", "again"), "handed_over"),
+        _all(("ready", "again", "sent"), "handed_over"),
     ),
     "hand over an old attempt": Step(lambda run, now: HandOver(run_id=run.id, attempt=run.attempt)),
     "cancel": Step(

@@ -142,17 +142,21 @@ class RedisStore(RedisInbox):
 
     def claim(self, claim: Claim) -> list[Claimed]:
         claimed: list[Claimed] = []
+        unsent: list[tuple[str, str | None]] = []
+        sends_until = text_of(claim.until_max or claim.until) if claim.sends else None
         while True:
             room = min(claim.limit - len(claimed), AT_ONCE)
             args = [claim.holder, claim.queues, claim.targets, room, text_of(claim.until)]
-            args.append(sorted(self._unreadable))
+            args += [sorted(self._unreadable), sends_until, unsent]
             runs, cells, _ = self._write(script("moves", "claim"), args, packed=True)
             found, unreadable = self._readable(runs, cells)
             claimed += found
             if not unreadable and (len(runs) < room or len(claimed) >= claim.limit):
                 return claimed
             # A run whose definition does not decode goes back to where it was: nobody could run it.
-            self.advance([Release(run_id=each.id, token=each.token) for each in unreadable])
+            unsent = [(each.id, text_or_none(each.resend_at)) for each in unreadable if claim.sends]
+            leased = [each for each in unreadable if not claim.sends]
+            self.advance([Release(run_id=each.id, token=each.token) for each in leased])
 
     def _readable(self, runs: Sequence[Any], cells: Sequence[Any]) -> tuple[list[Claimed], list[Any]]:
         """Return claims with their definitions, and the runs whose definition does not decode."""

@@ -1,5 +1,6 @@
--- args: holder, queues, targets, limit, until, definitions that the caller cannot read.
-local holder, queues, targets, limit, till, unreadable = unpack(args, 1, 6)
+-- args: holder, queues, targets, limit, until, definitions that the caller cannot read, until when at most it sends
+-- (or false: it leases), and what its last claim should not have sent: runs, and until when.
+local holder, queues, targets, limit, till, unreadable, till_max, unsent = unpack(args, 1, 8)
 local wrong = wrong_place()
 if wrong then
   return wrong
@@ -78,13 +79,19 @@ end
 
 local runs, definitions, named = {}, {}, {}
 for index, run in ipairs(claimed) do
-  change(run, leased(run, holder, till, next_token()))
+  change(run, till_max and marked(resent(run, till, till_max)) or leased(run, holder, till, next_token()))
   runs[index] = run
   local definition = run.schedule_id .. ':' .. run.number
   if not named[definition] then
     named[definition] = true
     local cells = values('definition:' .. definition, {'trigger', 'policy', 'title', 'tags', 'target'})
     definitions[#definitions + 1] = {definition, cells}
+  end
+end
+for _, sent in ipairs(unsent) do
+  local run = run_of(sent[1])
+  if run and run.state == 'sent' and run.resend_at == sent[2] then
+    change(run, {state = 'ready', resend_at = false})
   end
 end
 return cmsgpack.pack({runs, definitions, finish()})

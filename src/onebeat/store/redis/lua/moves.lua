@@ -25,6 +25,16 @@ local function leased(run, holder, till, token)
   }
 end
 
+local function marked(resend_at)
+  return {state = 'sent', resend_at = resend_at or false}
+end
+
+-- When a run that a claim sends is ready again: copies come the rarer, the longer it waits.
+local function resent(run, till, till_max)
+  local again = math.max(2 * clock - tonumber(run.ready_at), tonumber(till))
+  return whole(math.min(again, tonumber(till_max)))
+end
+
 local function next_token()
   local last = counters.last_token or tonumber(call('HGET', META, 'last_token') or '0')
   counters.last_token = math.max(last + 1, clock)
@@ -97,7 +107,7 @@ end
 
 function MOVES.sent(run, step)
   return run.state == 'ready' and step.attempt == attempt_of(run, 1)
-    and {state = 'sent', resend_at = step.resend_at or false}
+    and marked(step.resend_at)
 end
 
 function MOVES.resend(run)
@@ -110,7 +120,7 @@ function MOVES.guard(run, step)
 end
 
 function MOVES.hand_over(run, step)
-  if run.state == 'ready' and step.attempt == attempt_of(run, 1) then
+  if (run.state == 'ready' or run.state == 'sent') and step.attempt == attempt_of(run, 1) then
     local changes = ended('handed_over')
     changes.attempt = step.attempt
     return changes
