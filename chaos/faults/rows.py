@@ -166,6 +166,8 @@ class RowsHeld(Usual):
         held = shell.ask(
             f"SELECT id FROM onebeat_schedules WHERE id % {part} = 0 ORDER BY id FOR UPDATE SKIP LOCKED"
         )
+        if not held:
+            raise Nobody
         return f"{len(held)} schedules"
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from onebeat import Onebeat
@@ -30,13 +29,10 @@ class Said(NamedTuple):
     wall: float
     outcome: str
 
-
-def read(file: Path) -> list[Said]:
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [
-        Said(name, int(life), float(began), float(ended), float(wall), outcome)
-        for name, life, began, ended, wall, outcome in map(str.split, lines)
-    ]
+    @classmethod
+    def parsed(cls, line: str) -> Said:
+        name, life, began, ended, wall, outcome = line.split()
+        return cls(name, int(life), float(began), float(ended), float(wall), outcome)
 
 
 def main(url: str, file: str, name: str, life: str) -> None:

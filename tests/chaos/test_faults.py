@@ -1,15 +1,12 @@
-"""Each fault, on real processes and servers: that it hurts whom it says, and that it heals.
-
-A probe sits in each node's place: a process that writes to the ledger without end, by its own link and under
-its own clock, and tells when each write began, ended and how it went.
-"""
+"""Each fault, on real processes and servers: that it hurts whom it says, and that it heals."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -19,88 +16,33 @@ from chaos.faults.nodes import JUMPS_S
 from chaos.faults.protocol import SERVERS, STORES, Ending, Fault, Nobody
 from chaos.faults.servers import callers
 from chaos.hand import Away, Shell, hand_on
-from chaos.opening import opened
-from chaos.place import Node, Place, python
-from tests.chaos.probe import Said, read
+from chaos.place import Node, Place
+from tests.chaos.scenes import NODES, ROUNDS, Scene, Scenes, begun, gained, in_force, until
 
 from onebeat import Onebeat
+from onebeat.core.messages import Claim
+from onebeat.core.model import RunState
 
-# Real processes and servers, and a few seconds for each fault: with the long ones.
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(120)]
+LONG_S = 0.4
+"""Many times what a write takes. On a machine with too much to do this shows less, and is not wrong."""
 
-NODES = 3
-PATIENCE_S = 40.0
-SILENCE_S = 0.4
-
-
-def until(there: Callable[[], object]) -> None:
-    """Ask until the answer is yes: a process that somebody hurts tells nobody when it feels it."""
-    end, nap = time.monotonic() + PATIENCE_S, threading.Event()
-    while not there():
-        assert time.monotonic() < end, "it never came to that"
-        nap.wait(0.02)
-
-
-class Scene:
-    """A place whose nodes are probes."""
-
-    def __init__(self, place: Place, folder: Path) -> None:
-        self.place = place
-        self.told = folder / "told"
-
-    def said(self, name: str) -> list[Said]:
-        return [each for each in read(self.told) if each.name == name]
-
-    def until_well(self) -> None:
-        """Wait until every node has done something that it began from here on, and was told so."""
-        began = time.monotonic()
-        for node in self.place.nodes:
-            until(
-                lambda node=node: any(
-                    each.began > began and each.outcome == "ok" for each in self.said(node.name)
-                )
-            )
-
-    def is_silent(self, name: str) -> bool:
-        """Return whether a node gets nothing done, for as long as takes it for silent."""
-        at = time.monotonic()
-        threading.Event().wait(SILENCE_S)
-        return not [each for each in self.said(name) if each.began > at and each.outcome == "ok"]
+# Real processes and servers, and some seconds for each fault: with the long ones. The timeout is longer than
+# all the patience of one test: whoever loses it says so and cleans up, and is not interrupted.
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Scene]]:
-    """Give the scene of a kind of store, which all faults share: each has to leave it whole."""
-    made: dict[str, Scene] = {}
-    with ExitStack() as left:
-
-        def scene_on(kind: str) -> Scene:
-            if kind not in made:
-                folder = tmp_path_factory.mktemp(kind)
-                place = left.enter_context(opened(kind, folder))
-                with closing(Onebeat(place.url)) as beat:
-                    for number in range(NODES):
-                        beat.schedules.put(f"n{number}", "0 0 1 1 *", "elsewhere:body")
-                for number in range(NODES):
-                    seat(place, f"n{number}", folder)
-                made[kind] = Scene(place, folder)
-            return made[kind]
-
-        yield scene_on
-
-
-def seat(place: Place, name: str, folder: Path) -> None:
-    wire = place.wired()
-    url = place.url if wire is None else place.at(wire.port)
-    clock = folder / f"{name}.clock"
-    node = Node(name, python("tests.chaos.probe", url, str(folder / "told")), clock, wire)
-    place.nodes.append(node)
-    place.restart_node(node)
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    with closing(Scenes(tmp_path_factory.mktemp)) as scenes:
+        yield scenes
 
 
 # --- what shows that a fault hurts -------------------------------------------------------------------
+#
+# Each looks at the scene as it is before, is told what was begun, and looks again; some look once more after
+# its end.
 
-Hurts = Callable[[Scene, Ending], None]
+Shown = Generator[None, Ending, None]
 
 
 def hurt(scene: Scene, ending: Ending) -> Node:
@@ -108,86 +50,127 @@ def hurt(scene: Scene, ending: Ending) -> Node:
     return next(node for node in scene.place.nodes if ending.target.startswith(node.name))
 
 
-def is_dead(scene: Scene, ending: Ending) -> None:
+def others(scene: Scene, node: Node) -> list[str]:
+    return [name for name in scene.names if name != node.name]
+
+
+def is_dead(scene: Scene) -> Shown:
+    ending = yield
     assert not hurt(scene, ending).alive
 
 
-def gets_nothing_done(scene: Scene, ending: Ending) -> None:
-    name = hurt(scene, ending).name
-    until(lambda: scene.is_silent(name))
-    for other in {node.name for node in scene.place.nodes} - {name}:
-        until(lambda other=other: not scene.is_silent(other))
+def gets_nothing_done(scene: Scene) -> Shown:
+    ending = yield
+    since, node = time.monotonic(), hurt(scene, ending)
+    scene.until_much_is_done(others(scene, node))
+    assert not scene.done(node.name, since)
 
 
-def stands_still_at_times(scene: Scene, ending: Ending) -> None:
-    def state() -> str:
-        return Path(f"/proc/{hurt(scene, ending).pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-    until(lambda: state() == "T")
-    until(lambda: state() != "T")
+def state(node: Node) -> str:
+    return Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def get_new_lives(scene: Scene, ending: Ending) -> None:
-    names = ending.target.split(", ")
+def stands_still(scene: Scene) -> Shown:
+    """On a file, whoever stands still within a transaction holds it: nobody writes, as long as it does."""
+    ending = yield
+    node = hurt(scene, ending)
+    until(lambda: state(node) == "T")
+    since = time.monotonic()
+    if scene.place.kind == "sqlite" and scene.holder() == node.pid:
+        with closing(hand_on(scene.place)) as hand, pytest.raises(Away):
+            hand.ask("BEGIN IMMEDIATE")
+        assert not [name for name in scene.names if scene.done(name, since)]
+    else:
+        scene.until_much_is_done(others(scene, node))
+        assert not scene.done(node.name, since)
+
+
+def stands_still_at_times(scene: Scene) -> Shown:
+    ending = yield
+    node = hurt(scene, ending)
+    until(lambda: state(node) == "T")
+    until(lambda: state(node) != "T")
+
+
+def get_new_lives(scene: Scene) -> Shown:
     lives = {node.name: node.life for node in scene.place.nodes}
+    ending = yield
+    names = ending.target.split(", ")
     assert len(names) == NODES - 1
-    for name in names:
-        until(lambda name=name: any(each.life > lives[name] for each in scene.said(name)))
+    until(lambda: all(scene.said(name)[-1].life > lives[name] for name in names))
 
 
-def has_the_wrong_time(scene: Scene, ending: Ending) -> None:
+def has_the_wrong_time(scene: Scene) -> Shown:
+    ending = yield
     name, _, words = ending.target.partition(" by ")
     by = int(words.removesuffix(" s"))
     assert by in JUMPS_S
-    right = time.time() - time.monotonic()
-    until(lambda: abs(scene.said(name)[-1].wall - scene.said(name)[-1].ended - right - by) < 1)
+
+    def wrong_by() -> float:
+        newest = scene.said(name)[-1]
+        return newest.wall - newest.ended - (time.time() - time.monotonic())
+
+    until(lambda: abs(wrong_by() - by) < 1)
 
 
-def nobody_gets_anything_done(scene: Scene, ending: Ending) -> None:
-    until(lambda: all(scene.is_silent(node.name) for node in scene.place.nodes))
+def nobody_gets_anything_done(scene: Scene) -> Shown:
+    yield
+    since = time.monotonic()
+    threading.Event().wait(LONG_S)  # there is nobody who could get much done meanwhile
+    assert not [name for name in scene.names if scene.done(name, since)]
 
 
-def takes_its_time(scene: Scene, ending: Ending) -> None:
-    node, at = hurt(scene, ending), time.monotonic()
+def nobody_may_write(scene: Scene) -> Shown:
+    yield
+    since = time.monotonic()
+    with closing(hand_on(scene.place)) as hand, pytest.raises(Away):
+        hand.ask("BEGIN IMMEDIATE")
+    assert not [name for name in scene.names if scene.done(name, since)]
+
+
+def takes_its_time(scene: Scene) -> Shown:
+    ending = yield
+    node, since = hurt(scene, ending), time.monotonic()
     up, _, down = ending.target.partition(", ")[2].removesuffix(" ms").partition(" and ")
     both_s = (int(up) + int(down) - 1) / 1000
-    until(lambda: any(each.began > at for each in scene.said(node.name)))
-    assert all(each.ended - each.began >= both_s for each in scene.said(node.name) if each.began > at)
+    until(lambda: scene.done(node.name, since))
+    assert all(each.ended - each.began >= both_s for each in scene.done(node.name, since))
 
 
-def replies_are_spoiled(scene: Scene, ending: Ending) -> None:
+def replies_are_spoiled(scene: Scene) -> Shown:
+    ending = yield
     wire = hurt(scene, ending).wire
     assert wire is not None
     before = wire.spoiled
     until(lambda: wire.spoiled > before)
 
 
-def server_is_away(scene: Scene, ending: Ending) -> None:
+def server_is_away(scene: Scene) -> Shown:
+    yield
     with pytest.raises(Away):
         hand_on(scene.place)
 
 
 def shell_on(place: Place) -> Shell:
     """Open a shell. One that has not said yet whose it is may be thrown out as a node."""
-    while True:
-        with suppress(Away):
-            return Shell(place)
+    return gained(lambda: Shell(place))
 
 
 def nodes_of(shell: Shell) -> set[int]:
     """Return the connections of nodes. Where such are ended, whoever asks may be thrown out, too."""
-    while True:
-        with suppress(Away):
-            return {number for number, node in callers(shell) if node}
+    return gained(lambda: {number for number, node in callers(shell) if node})
 
 
-def connections_are_others(scene: Scene, ending: Ending) -> None:
+def connections_are_others(scene: Scene) -> Shown:
     with closing(shell_on(scene.place)) as shell:
         before = nodes_of(shell)
+        assert before
+        yield
         until(lambda: not before & nodes_of(shell))
 
 
-def some_connections_end(scene: Scene, ending: Ending) -> None:
+def some_connections_end(scene: Scene) -> Shown:
+    yield
     with closing(shell_on(scene.place)) as shell:
         seen: set[int] = set()
 
@@ -200,7 +183,7 @@ def some_connections_end(scene: Scene, ending: Ending) -> None:
         until(one_has_gone)
 
 
-def nobody_is_let_in(scene: Scene, ending: Ending) -> None:
+def nobody_is_let_in(scene: Scene) -> Shown:
     def refused() -> bool:
         try:
             hand_on(scene.place).close()
@@ -208,33 +191,103 @@ def nobody_is_let_in(scene: Scene, ending: Ending) -> None:
             return True
         return False
 
+    yield
+    since = time.monotonic()
     until(refused)
-    nobody_gets_anything_done(scene, ending)
+    until(lambda: all(scene.refused(name, since) for name in scene.names))
 
 
-def writers_wait(scene: Scene, ending: Ending) -> None:
-    until(lambda: any(scene.is_silent(node.name) for node in scene.place.nodes))
+def writers_of_them_wait(scene: Scene) -> Shown:
+    ending = yield
+    since = time.monotonic()
+    count = int(ending.target.split()[0])
+    with closing(hand_on(scene.place)) as hand:
+        names = {name for (name,) in hand.ask("SELECT name FROM onebeat_schedules")}
+        free: set[str] = set()
+
+        def held() -> set[str]:
+            free.update(
+                name for (name,) in hand.ask("SELECT name FROM onebeat_schedules FOR UPDATE SKIP LOCKED")
+            )
+            return names - free
+
+        until(lambda: len(held()) == count)
+    waiting = {*scene.names} - free
+    assert waiting
+    scene.until_much_is_done({*scene.names} - waiting)
+    assert not [name for name in waiting if scene.done(name, since)]
 
 
-def log_cannot_begin_anew(scene: Scene, ending: Ending) -> None:
+def log_cannot_begin_anew(scene: Scene) -> Shown:
+    yield
     with closing(hand_on(scene.place)) as hand:
         ((busy, *_),) = hand.ask("PRAGMA wal_checkpoint(TRUNCATE)")
         assert busy
 
 
-def others_get_on(scene: Scene, ending: Ending) -> None:
-    scene.until_well()
+def lines_of(shell: Shell) -> set[str]:
+    """Return the connections on which nodes are woken."""
+    if shell.kind == "redis":
+        lines = str(shell.ask("CLIENT", "LIST", "TYPE", "pubsub")).splitlines()
+        return {line.split()[0] for line in lines}
+    listening = "application_name LIKE 'onebeat%' AND query LIKE 'LISTEN %'"
+    return {str(pid) for (pid,) in shell.ask(f"SELECT pid FROM pg_stat_activity WHERE {listening}")}
 
 
-def are_unknown_until_they_say_so(scene: Scene, ending: Ending) -> None:
+def lines_are_others(scene: Scene) -> Shown:
+    with closing(shell_on(scene.place)) as shell:
+        until(lambda: len(lines_of(shell)) == NODES)
+        before = lines_of(shell)
+        yield
+        until(lambda: not before & lines_of(shell))
+        scene.until_well()
+        yield
+        until(lambda: len(lines_of(shell)) == NODES)
+
+
+def scripts_are_sent_again(scene: Scene) -> Shown:
+    with closing(shell_on(scene.place)) as shell:
+
+        def unknown() -> int:
+            """Return how often the server was asked for a script that it did not know."""
+            told = shell.ask("INFO", "errorstats").get("errorstat_NOSCRIPT", {"count": 0})
+            return int(told["count"])
+
+        yield
+        before = unknown()
+        until(lambda: unknown() >= before + ROUNDS)
+        scene.until_well()
+
+
+def running_runs_are_lost(scene: Scene) -> Shown:
+    with closing(Onebeat(scene.place.url)) as beat:
+        asked = {beat.runs.request("n0").id for _ in range(4)}
+        until_at = beat.store.now() + timedelta(minutes=30)
+        keys = ("python:elsewhere:body",)
+        beat.store.claim(
+            Claim(holder="somebody", queues=("default",), targets=keys, limit=len(asked), until=until_at)
+        )
+
+        def lost() -> set[str]:
+            """Return which of them the ledger takes for lost: their holder is well, and has 30 minutes."""
+            return {each.run.id for each in beat.store.lost(beat.store.now(), 100)} & asked
+
+        assert {beat.runs.show(run_id).run.state for run_id in asked} == {RunState.RUNNING}
+        assert not lost()
+        ending = yield
+        assert len(lost()) == (4 if ending.target == "all of them" else 2)
+
+
+def are_unknown_until_they_say_so(scene: Scene) -> Shown:
+    ending = yield
     assert int(ending.target.split()[0]) >= 1
     with closing(Onebeat(scene.place.url)) as beat:
-        until(lambda: {node.id for node in beat.store.nodes()} == {node.name for node in scene.place.nodes})
+        until(lambda: {node.id for node in beat.store.nodes()} == {*scene.names})
 
 
-SHOWN: dict[str, Hurts] = {
+SHOWN: dict[str, Callable[[Scene], Shown]] = {
     "node killed": is_dead,
-    "node stopped past its leases": gets_nothing_done,
+    "node stopped past its leases": stands_still,
     "node starved of its processor": stands_still_at_times,
     "rolling restart": get_new_lives,
     "clock of a node jumped": has_the_wrong_time,
@@ -249,12 +302,12 @@ SHOWN: dict[str, Hurts] = {
     "connections killed in bursts": connections_are_others,
     "no connections left": nobody_is_let_in,
     "holders of locks killed": some_connections_end,
-    "wake-up lines closed": others_get_on,
-    "scripts flushed": others_get_on,
+    "wake-up lines closed": lines_are_others,
+    "scripts flushed": scripts_are_sent_again,
     "presence of nodes deleted": are_unknown_until_they_say_so,
-    "leases set to lapsed": others_get_on,
-    "rows held by a long transaction": writers_wait,
-    "write lock held by another program": nobody_gets_anything_done,
+    "leases set to lapsed": running_runs_are_lost,
+    "rows held by a long transaction": writers_of_them_wait,
+    "write lock held by another program": nobody_may_write,
     "snapshot kept by a reader": log_cannot_begin_anew,
 }
 
@@ -271,29 +324,13 @@ KINDS = [
 ]
 
 
-def begun(fault: Fault, place: Place, seed: int) -> Ending:
-    """Begin a fault as the play does: again, where there was nobody just now."""
-    rng, nap = Random(seed), threading.Event()
-    while True:
-        with suppress(Nobody):
-            return fault.begin(place, rng)
-        nap.wait(0.05)
-
-
 @pytest.mark.parametrize(("kind", "fault"), KINDS)
-def test_a_fault_hurts_as_it_says_and_heals(kind: str, fault: Fault, scenes: Callable[[str], Scene]) -> None:
-    scene = scenes(kind)
-    scene.until_well()
-
-    ending = begun(fault, scene.place, seed=1)
-    try:
-        SHOWN[fault.kind](scene, ending)
-    finally:
-        ending.end()
-
-    assert not scene.place._hurt
-    assert all(node.alive for node in scene.place.nodes)
-    scene.until_well()
+def test_a_fault_hurts_as_it_says_and_heals(kind: str, fault: Fault, scenes: Scenes) -> None:
+    with scenes.scene(kind) as scene, closing(SHOWN[fault.kind](scene)) as shown:
+        next(shown)
+        with in_force(fault, scene.place, seed=1) as ending, suppress(StopIteration):
+            shown.send(ending)
+        next(shown, None)
 
 
 # --- when faults meet, and when one cannot begin -----------------------------------------------------
@@ -315,22 +352,17 @@ OF_NODES = {
 @pytest.mark.parametrize(
     "fault", [each for each in ALL if each.kind in OF_NODES], ids=lambda fault: fault.kind
 )
-def test_a_fault_ends_well_though_its_node_was_killed_meanwhile(
-    fault: Fault, scenes: Callable[[str], Scene]
-) -> None:
-    place = scenes("redis").place
+def test_a_fault_ends_well_though_its_node_was_killed_meanwhile(fault: Fault, scenes: Scenes) -> None:
+    with scenes.scene("redis") as scene:
+        place = scene.place
+        with in_force(fault, place, seed=2):
+            for node in place.nodes:
+                node.killed()
 
-    ending = begun(fault, place, seed=2)
-    for node in place.nodes:
-        node.killed()
-    ending.end()
-
-    for node in place.nodes:
-        assert not place.hurts(node)
-        if not node.alive:
-            place.restart_node(node)
-        assert node.clock_file.read_text() == "+0\n"
-    scenes("redis").until_well()
+        for node in place.nodes:
+            if not node.alive:
+                place.restart_node(node)
+            assert node.clock_file.read_text() == "+0\n"
 
 
 @pytest.mark.parametrize(
@@ -344,58 +376,52 @@ def test_a_fault_that_finds_nobody_to_hurt_has_done_nothing(fault: Fault, tmp_pa
         "redis": "redis://127.0.0.1:1/0",
     }
     for kind in sorted(fault.stores):
-        place = Place(kind, tmp_path, lambda _, kind=kind: nowhere[kind])  # type: ignore[misc]  # bound at once
-        threads = threading.active_count()
+        url = nowhere[kind]
+        with closing(Place(kind, tmp_path, lambda _, url=url: url)) as place:  # type: ignore[misc]  # mypy: lambda
+            threads = threading.active_count()
 
-        with pytest.raises(Nobody):
-            fault.begin(place, Random(3))
-        assert threading.active_count() == threads
+            with pytest.raises(Nobody):
+                fault.begin(place, Random(3))
+            assert threading.active_count() == threads
 
 
 @pytest.mark.server("redis")
-def test_every_fault_at_once_leaves_the_place_whole(scenes: Callable[[str], Scene]) -> None:
-    scene, rng = scenes("redis"), Random(4)
-    scene.until_well()
-    wires = [node.wire for node in scene.place.nodes if node.wire is not None]
-    wide = [fault for fault in for_store("redis") if fault.wide]
+def test_every_fault_at_once_leaves_the_place_whole(scenes: Scenes) -> None:
+    with scenes.scene("redis") as scene:
+        rng = Random(4)
+        wide = [fault for fault in for_store("redis") if fault.wide]
 
-    for seed in range(3):
-        endings = [begun(wide[seed], scene.place, seed)]
-        for fault in rng.sample(for_store("redis"), k=6):
-            with suppress(Nobody):
-                if not fault.wide:
-                    endings.append(fault.begin(scene.place, rng))
-        rng.shuffle(endings)
-        for ending in endings:
-            ending.end()
+        for seed in range(3):
+            with ExitStack() as left:
+                endings = [begun(wide[seed], scene.place, Random(seed))]
+                for fault in rng.sample(for_store("redis"), k=6):
+                    with suppress(Nobody):
+                        if not fault.wide:
+                            endings.append(fault.begin(scene.place, rng))
+                rng.shuffle(endings)
+                for ending in endings:
+                    left.callback(ending.end)
 
-    for node in scene.place.nodes:
-        assert not scene.place.hurts(node)
-        assert node.alive
-    assert not any(wire._burdens for wire in wires)
-    scene.until_well()
+        assert not any(node.wire._burdens for node in scene.place.nodes if node.wire is not None)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.server(kind)) for kind in ("postgres", "mariadb")]
 )
-def test_a_fail_over_keeps_what_was_acknowledged_and_comes_once(
-    kind: str, scenes: Callable[[str], Scene]
-) -> None:
-    scene = scenes(kind)
+def test_a_fail_over_keeps_what_was_acknowledged_and_comes_once(kind: str, scenes: Scenes) -> None:
     (fault,) = [each for each in for_store(kind) if each.kind == "fail-over"]
-    scene.until_well()
-    with closing(Onebeat(scene.place.url)) as beat:
-        beat.schedules.put("kept", "0 0 1 1 *", "elsewhere:body")
+    with scenes.scene(kind) as scene:
+        with closing(Onebeat(scene.place.url)) as beat:
+            beat.schedules.put("kept", "0 0 1 1 *", "elsewhere:body")
 
-    fault.begin(scene.place, Random(5)).end()
+        fault.begin(scene.place, Random(5)).end()
 
-    scene.until_well()
-    with closing(Onebeat(scene.place.url)) as beat:
-        assert "kept" in [row.name for row in beat.schedules.list()]
-    with pytest.raises(Nobody):
-        fault.begin(scene.place, Random(5))
+        scene.until_well()
+        with closing(Onebeat(scene.place.url)) as beat:
+            assert "kept" in [row.name for row in beat.schedules.list()]
+        with pytest.raises(Nobody):
+            fault.begin(scene.place, Random(5))
 
 
 WHERE = {
