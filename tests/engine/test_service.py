@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.engine import bodies
 from tests.engine.lab import Flaky, seconds
+from tests.engine.post import Post
 
 from onebeat.core import edits
 from onebeat.core.errors import StoreUnavailable
@@ -46,11 +47,12 @@ class Serving:
         self.services.append(service)
         return service
 
-    def put(self, name: str, body: str, trigger: TriggerSpec | None = None) -> None:
+    def put(
+        self, name: str, body: str, trigger: TriggerSpec | None = None, *, target: Target | None = None
+    ) -> None:
         now = self.clock.now()
-        definition = Definition(
-            trigger=trigger or once(now), target=Target(kind="python", address=f"{HERE}:{body}")
-        )
+        python = Target(kind="python", address=f"{HERE}:{body}")
+        definition = Definition(trigger=trigger or once(now), target=target or python)
         self.memory.put([edits.create(name, definition, edits.Author(edit_id=f"put-{name}", cut_at=now))])
 
     def states(self, name: str) -> list[RunState]:
@@ -100,6 +102,38 @@ def test_a_report_wakes_the_worker_without_waiting_for_the_poll(serving: Serving
         serving.until(lambda n=n: serving.states(f"s{n}") == [RunState.SUCCEEDED])
 
     assert serving.clock.now() - began < seconds(5)  # ten polls, had hints been lost on the way
+
+
+@pytest.mark.parametrize("roles", [("dispatcher",), ("dispatcher", "worker")])
+def test_a_service_sends_by_its_outlets_and_closes_them(serving: Serving, roles: tuple[str, ...]) -> None:
+    post = Post()
+    post.told = serving.memory.wake
+    service = serving.service(roles=roles, outlets=[post])
+    service.start()
+    serving.put("a", "nothing", target=Target(kind="post", address="a"))
+    serving.until(lambda: len(post.got) == 1)
+
+    (node,) = serving.memory.nodes()
+    assert "post:a" in node.targets
+    assert node.roles == (*roles, "outbox")
+    assert serving.states("a") == [RunState.SENT]
+    assert service.shutdown()
+    assert post.closed
+
+
+def test_a_service_sends_what_its_outbox_has_before_it_ends(serving: Serving) -> None:
+    post = Post()
+    post.away, post.told = True, serving.memory.wake
+    service = serving.service(outlets=[post])
+    service.start()
+    serving.put("a", "nothing", target=Target(kind="post", address="a"))
+    serving.until(lambda: len(post.tries) > 0)
+    service.stop()
+
+    post.away = False
+
+    assert service.shutdown()
+    assert len(post.got) == 1
 
 
 @pytest.mark.parametrize("roles", [("dispatcher",), ("worker",)])

@@ -27,7 +27,7 @@ from onebeat.core.definition import Options
 from onebeat.core.errors import InvalidInput, Refused, near_miss, shown
 from onebeat.core.messages import Hold, Share
 from onebeat.core.model import Definition, Json, Schedule, Target, TriggerSpec
-from onebeat.core.ports import Clock, Store
+from onebeat.core.ports import Clock, Outlet, Store
 from onebeat.core.reconcile import AT_START, Mode, Step
 
 if TYPE_CHECKING:
@@ -228,10 +228,12 @@ class Onebeat:
         lease: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
+        outlets: Iterable[Outlet] = (),
     ) -> "Service":
         """Reconcile the declarations and return a node that is not started yet: for hosts with an own loop.
 
-        ``start()`` begins to serve on threads of this process, ``shutdown()`` winds down.
+        ``start()`` begins to serve on threads of this process, ``shutdown()`` winds down. Runs whose targets
+        are of the kind of one of ``outlets`` are sent by it, as messages, whatever the roles.
         """
         from onebeat.core.triggers.walltime import tz_version
         from onebeat.engine.executors.child import inside
@@ -263,6 +265,7 @@ class Onebeat:
             executors=self._targets.executors(threads, coroutines, processes, http_calls)
             if "worker" in roles
             else (),
+            outlets=outlets,
             queues=queues,
             targets=sorted({definition.target.key for definition in self.declared.values()}),
             lease=lease,

@@ -58,6 +58,19 @@ TABLE: dict[str, Metric] = {
     "onebeat_inbox_entries_total": Metric(
         "counter", ("answer",), "Entries of the inbox that this node answered: accepted or refused."
     ),
+    "onebeat_sent_total": Metric(
+        "counter", ("kind",), "Messages that a broker took from this node, by kind of target."
+    ),
+    "onebeat_sent_seconds": Metric(
+        "histogram",
+        ("schedule",),
+        "From the instant at which a run, or its next attempt, was due until a broker took its message.",
+    ),
+    "onebeat_send_failures_total": Metric(
+        "counter",
+        ("kind",),
+        "Batches of messages for which a broker did not answer, and messages that were not taken.",
+    ),
     "onebeat_step_failures_total": Metric("counter", ("step",), "Steps of the engine that raised."),
 }
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -43,17 +44,30 @@ class Presence:
         self._host = socket.gethostname()
         self._started_at: datetime | None = None
         self._next_at: datetime | None = None
+        self._lock = threading.Lock()  # parts announce from threads of their own
+        self._parts: dict[str, tuple[tuple[str, ...], bool]] = {}
         self._said: tuple[tuple[str, ...], bool] = ((), False)
         self._measure_at: datetime | None = None
         self._warned: set[str] = set()
 
     def step(self) -> datetime:
-        """Announce where that is due; return when it is due again. For a node without a worker."""
+        """Announce where that is due; return when it is due again. For a node with nothing to run or send."""
         return self.announce(self._store.now(), ())
 
-    def announce(self, now: datetime, targets: Sequence[str], *, stopping: bool = False) -> datetime:
-        """Announce if it is time, or if what would be said has changed; return when it is time again."""
-        said = (tuple(targets), stopping)
+    def announce(
+        self, now: datetime, targets: Sequence[str], *, stopping: bool = False, part: str = ""
+    ) -> datetime:
+        """Announce if it is time, or if what would be said has changed; return when it is time again.
+
+        ``targets`` are those of one ``part`` of this node: all its parts' together are what is announced. The
+        node is stopping when one of its parts is.
+        """
+        with self._lock:
+            self._parts[part] = (tuple(targets), stopping)
+            keys = tuple(key for theirs, _ in self._parts.values() for key in theirs)
+            return self._announce(now, (keys, any(stops for _, stops in self._parts.values())))
+
+    def _announce(self, now: datetime, said: tuple[tuple[str, ...], bool]) -> datetime:
         if self._next_at is None or not now < self._next_at <= now + self._lasts or said != self._said:
             self._write(now, said, now + self._lasts)
             self._next_at = now + self._lasts / 3

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from onebeat.core.errors import InvalidInput, TargetNotFound
 from onebeat.core.model import Target
-from onebeat.core.ports import Executor
 
 AGAIN = timedelta(seconds=5)
 AGAIN_MAX = timedelta(minutes=5)
@@ -19,8 +19,15 @@ THREAD = "onebeat-targets"
 _log = logging.getLogger("onebeat.engine")
 
 
+class Resolving(Protocol):
+    """An executor or an outlet, as far as it knows targets."""
+
+    def resolve(self, target: Target) -> None:
+        """Raise TargetNotFound, or InvalidInput, as theirs do."""
+
+
 class Repertoire:
-    """The target keys that the executors of one node have resolved, by kind. It only grows.
+    """The target keys that the executors, or outlets, of one node have resolved, by kind. It only grows.
 
     What could not be resolved is tried again after AGAIN, then more and more rarely, up to AGAIN_MAX: trying
     may import a module, and a module that fails to import has run half of its code each time. An import may
@@ -28,7 +35,7 @@ class Repertoire:
     for itself, and the others go on beside it.
     """
 
-    def __init__(self, holder: str, executors: Mapping[str, Executor]) -> None:
+    def __init__(self, holder: str, executors: Mapping[str, Resolving]) -> None:
         self._holder = holder
         self._executors = executors
         self._keys: dict[str, tuple[str, ...]] = dict.fromkeys(executors, ())
@@ -113,6 +120,6 @@ class Repertoire:
             _log.info("%s does not take %s: %s", self._holder, target.key, error)
             return False
         except Exception:  # noqa: BLE001 - its contract names two errors; a stranger may not know
-            _log.exception("%s: executor %s failed to resolve %s", self._holder, target.kind, target.key)
+            _log.exception("%s: %s failed to resolve %s", self._holder, target.kind, target.key)
             return False
         return True

@@ -1,6 +1,7 @@
 """The service: keeps the steps of one process going, and winds them down in order.
 
-Each part (dispatcher, alerts, worker, or the presence of a node that has no worker) has a thread of its own:
+Each part (dispatcher, alerts, worker, an outbox for each outlet, or the presence of a node that has neither)
+has a thread of its own:
 
     step() ──► wait until the instant it named, or a hint ──► step() …
       │ raises StoreUnavailable: wait a little, longer each time, go on
@@ -8,7 +9,8 @@ Each part (dispatcher, alerts, worker, or the presence of a node that has no wor
 
 A part that fails delays nobody but itself, and no part ever ends before it is asked to.
 
-    stop ──► the dispatcher leaves ──► the worker claims nothing new, finishes, releases, reports the rest
+    stop ──► the dispatcher leaves ──► the worker claims nothing new, finishes, releases, reports the rest;
+                                       an outbox sends what it has claimed, or leaves it to other nodes
          ──► the node announces that it is gone ──► threads joined, executors closed
 """
 
@@ -23,15 +25,16 @@ from queue import Empty, SimpleQueue
 from onebeat.core.errors import OnebeatError, StoreUnavailable
 from onebeat.core.messages import Share
 from onebeat.core.model import Event
-from onebeat.core.ports import LEASE, Clock, Executor, Store
+from onebeat.core.ports import LEASE, Clock, Executor, Outlet, Store
 from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import storable
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.metrics import Metrics
+from onebeat.engine.outbox import Outbox
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
 
-DISPATCHER, WORKER = "dispatcher", "worker"
+DISPATCHER, WORKER, OUTBOX = "dispatcher", "worker", "outbox"
 GRACE = timedelta(seconds=30)
 LAST_WORDS = timedelta(seconds=5)
 """Beyond the grace, for delivering the last reports; after it the leases of this node lapse instead."""
@@ -63,6 +66,7 @@ class Service:
         holder: str,
         roles: Sequence[str] = (DISPATCHER, WORKER),
         executors: Iterable[Executor] = (),
+        outlets: Iterable[Outlet] = (),
         queues: Sequence[str] = ("default",),
         targets: Sequence[str] = (),
         lease: timedelta = LEASE,
@@ -80,19 +84,20 @@ class Service:
         self._holder = holder
         self._grace = grace
         self._executors = list(executors)
+        self._outlets = list(outlets)
         works = WORKER in roles
         self._presence = Presence(
             store,
             clock,
             holder=holder,
-            roles=roles,
-            queues=queues if works else (),
+            roles=(*roles, OUTBOX) if self._outlets else roles,
+            queues=queues if works or self._outlets else (),
             tz_version=tz_version,
             settings=settings,
         )
         self._worker: Worker | None = None
-        self._quit = threading.Event()  # everything but the worker
-        self._quit_worker = threading.Event()
+        self._quit = threading.Event()  # everything but those that finish first
+        self._quit_last = threading.Event()
         self._parts: list[_Part] = []
         if DISPATCHER in roles:
             dispatcher = Dispatcher(
@@ -109,8 +114,11 @@ class Service:
             self._add("alerts", alerts.step, self._quit)
         if works:
             self._worker = self._works(queues, targets, lease)
-            self._add(WORKER, self._worker.step, self._quit_worker)
-        else:
+            self._add(WORKER, self._worker.step, self._quit_last, self._worker)
+        for outlet in self._outlets:
+            outbox = self._sends(outlet, queues, targets)
+            self._add(OUTBOX, outbox.step, self._quit_last, outbox)
+        if not works and not self._outlets:
             self._add("presence", self._presence.step, self._quit)
         for name, step in beside:
             self._add(name, step, self._quit)
@@ -132,8 +140,26 @@ class Service:
             metrics=self.metrics,
         )
 
-    def _add(self, name: str, step: Callable[[], datetime], quits: threading.Event) -> None:
-        self._parts.append(_Part(self, self._clock, name, step, quits))
+    def _sends(self, outlet: Outlet, queues: Sequence[str], targets: Sequence[str]) -> Outbox:
+        return Outbox(
+            self._store,
+            self._clock,
+            outlet,
+            self._presence,
+            queues=queues,
+            targets=targets,
+            aside=True,
+            metrics=self.metrics,
+        )
+
+    def _add(
+        self,
+        name: str,
+        step: Callable[[], datetime],
+        quits: threading.Event,
+        finishes: Worker | Outbox | None = None,
+    ) -> None:
+        self._parts.append(_Part(self, self._clock, name, step, quits, finishes))
 
     def run(self) -> bool:
         """Serve until ``stop()`` is called, then wind down. Return whether everything ended in order."""
@@ -158,19 +184,23 @@ class Service:
         Return False if something was left: its leases lapse, and another node takes it over.
         """
         self._quit.set()
-        if self._worker is not None:
-            self._worker.stop(self._grace)
+        last = [part for part in self._parts if part.finishes is not None]
+        for part in last:
+            assert part.finishes is not None
+            part.finishes.stop(self._grace)
         self._store.wake()
-        for part in self._parts:
-            if part.name == WORKER and part.thread.is_alive():
+        for part in last:
+            if part.thread.is_alive():
                 part.thread.join((self._grace + LAST_WORDS).total_seconds())
-        self._quit_worker.set()
+        self._quit_last.set()
         self._store.wake()
         for part in self._parts:
             if part.thread.is_alive():
                 part.thread.join(LAST_WORDS.total_seconds())
         for executor in self._executors:
             executor.close()
+        for outlet in self._outlets:
+            outlet.close()
         try:
             self._presence.leave(self._store.now())
         except OnebeatError as error:
@@ -195,11 +225,11 @@ class Service:
 
     def over(self, part: "_Part") -> bool:
         """Return whether a part has nothing left to do."""
-        return part.quits.is_set() or (part.name == WORKER and self._worker is not None and self._worker.done)
+        return part.quits.is_set() or (part.finishes is not None and part.finishes.done)
 
     def wait(self, part: "_Part", wake_at: datetime) -> None:
         """Wait until an instant on the store's clock, or for a hint, by the parts that hints are for."""
-        if part.name in (DISPATCHER, WORKER):
+        if part.name in (DISPATCHER, WORKER, OUTBOX):
             self._store.wait(wake_at)
         else:
             part.quits.wait(max(0.0, (wake_at - self._store.now()).total_seconds()))
@@ -245,9 +275,11 @@ class _Part:
         name: str,
         step: Callable[[], datetime],
         quits: threading.Event,
+        finishes: Worker | Outbox | None,
     ) -> None:
         self.name = name
         self.quits = quits
+        self.finishes = finishes  # what it is stopped by before it has to quit
         self.failures = 0
         self.said: dict[str, datetime] = {}
         self._service = service
