@@ -125,17 +125,18 @@ def names_of(entries: Iterable[object]) -> dict[str, str]:
     hash of the entry's own name goes behind it. So the name of an entry does not depend on the order of the
     others.
     """
-    slugs = {str(entry): _slug(str(entry)) for entry in entries}
-    shared = list(slugs.values())
+    shorts = {str(entry): slug(str(entry)) for entry in entries}
+    shared = list(shorts.values())
     return {
-        entry: slug
-        if NAME.fullmatch(slug) and (slug == entry or shared.count(slug) == 1)
-        else _hashed(slug, entry)
-        for entry, slug in slugs.items()
+        entry: short
+        if NAME.fullmatch(short) and (short == entry or shared.count(short) == 1)
+        else _hashed(short, entry)
+        for entry, short in shorts.items()
     }
 
 
-def _slug(entry: str) -> str:
+def slug(entry: str) -> str:
+    """Return what is left of a text where only what a name may have is kept: nothing, or too much."""
     if NAME.fullmatch(entry):
         return entry
     kept = "".join(sign if sign in _SIGNS else "-" for sign in entry.lower())
@@ -145,9 +146,9 @@ def _slug(entry: str) -> str:
 _SIGNS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
-def _hashed(slug: str, entry: str) -> str:
+def _hashed(short: str, entry: str) -> str:
     mark = f"-{zlib.crc32(entry.encode()):08x}"
-    return (slug or "entry")[: NAME_CHARS_MAX - len(mark)] + mark
+    return (short or "entry")[: NAME_CHARS_MAX - len(mark)] + mark
 
 
 # --- one entry --------------------------------------------------------------------------------------------

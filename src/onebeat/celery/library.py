@@ -4,6 +4,8 @@ from onebeat.core.errors import MissingExtra
 
 try:
     from celery import Celery, signals
+    from celery.app.utils import find_app
+    from celery.beat import Scheduler
     from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 except ImportError as error:
     raise MissingExtra(
@@ -11,4 +13,13 @@ except ImportError as error:
         "pip install 'onebeat[celery]'"
     ) from error
 
-__all__ = ["Celery", "Ignore", "Reject", "Retry", "SoftTimeLimitExceeded", "signals"]
+__all__ = [
+    "Celery",
+    "Ignore",
+    "Reject",
+    "Retry",
+    "Scheduler",
+    "SoftTimeLimitExceeded",
+    "find_app",
+    "signals",
+]

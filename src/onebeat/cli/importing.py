@@ -1,10 +1,11 @@
 """`onebeat import`: schedules from elsewhere, a plan first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import click
 
+from onebeat.cli.main import Commands
 from onebeat.cli.schedule import because
 from onebeat.cli.session import Session, common, given
 from onebeat.cli.words import cut, document, plural, table, trigger_words, warn
@@ -20,9 +21,18 @@ from onebeat.importers.naming import names_for
 UNREADABLE = 1
 
 
-@click.group("import")
+class Importers(Commands):
+    """The commands of the group, each imported when it is asked for: one may need a library of its own."""
+
+    table: Mapping[str, tuple[str, str]] = {
+        "crontab": ("importing:crontab", "Bring in the lines of a crontab."),
+        "celery-beat": ("celery_beats:celery_beat", "Bring in the beat_schedule of a Celery app."),
+    }
+
+
+@click.group("import", cls=Importers)
 def imports() -> None:
-    """Bring in schedules from elsewhere: the lines of a crontab."""
+    """Bring in schedules from elsewhere: the lines of a crontab, what a Celery beat sends."""
 
 
 class Planned(Noun, frozen=True, kw_only=True):
@@ -54,7 +64,7 @@ class Plan(Noun, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-@imports.command()
+@click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--apply", "does", is_flag=True, help="Do it; without this the plan is printed, and no more.")
 @click.option(

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -24,7 +24,7 @@ COMMANDS = {
     "apply": ("declared:apply", "Bring the ledger to what the app, or a file, declares."),
     "diff": ("declared:diff", "Print what apply would do, and do nothing."),
     "export": ("declared:export", "Print definitions as one document."),
-    "import": ("importing:imports", "Bring in schedules from elsewhere: a crontab."),
+    "import": ("importing:imports", "Bring in schedules from elsewhere: a crontab, a Celery beat."),
     "schedule": ("schedule:schedule", "Look at schedules and change them."),
     "run": ("run:run", "Look at runs, end them, try them again."),
     "backfill": ("backfill:backfill", "Ask for runs of past occurrences."),
@@ -51,15 +51,17 @@ UNEXPECTED = 1
 class Commands(click.Group):
     """A group whose commands are imported when they are asked for."""
 
+    table: Mapping[str, tuple[str, str]] = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the table, which is the order of a person's needs."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = self.table[cmd_name][0].partition(":")
         full = module if module.startswith("onebeat.") else f"onebeat.cli.{module}"
         found: click.Command = getattr(importlib.import_module(full), attribute)
         return found
@@ -67,7 +69,7 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in COMMANDS.items()])
+            formatter.write_dl([(name, what) for name, (_, what) in self.table.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,7 +81,7 @@ class Commands(click.Group):
             from onebeat.core.errors import near_miss
 
             raise click.UsageError(
-                f"{error.message.rstrip('.')}{near_miss(args[0], COMMANDS)}", error.ctx
+                f"{error.message.rstrip('.')}{near_miss(args[0], self.table)}", error.ctx
             ) from None
 
 
