@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.store.sqlite_place import python
 from tests.store.test_migrations import STARTING
 
 from onebeat.core.codec import FORMAT
-from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreUnavailable
+from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreError, StoreUnavailable
 from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish, PutAnswer
 from onebeat.core.model import Event, Outcome, Overlap, RunState
 from onebeat.engine.clock import SystemClock
@@ -23,7 +24,7 @@ from onebeat.store import migrations, upkeep
 from onebeat.store.dialects import postgres_driver
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
-from onebeat.store.sql import CURSOR_LOCKED, SqlStore
+from onebeat.store.sql import CURSOR, CURSOR_LOCKED, CURSOR_MOVED, SqlStore
 from onebeat.testing.clock import NOON, VirtualClock
 from onebeat.testing.conformance_stage import HOUR, MINUTE, Book
 
@@ -263,27 +264,68 @@ def test_a_connection_that_the_server_ended_is_made_anew(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [pytest.param("mariadb", marks=pytest.mark.server("mariadb"))])
 def test_a_node_that_stands_still_within_a_transaction_does_not_keep_its_rows(
     opened: Callable[[], SqlStore],
 ) -> None:
     stopped, other = opened(), opened()
     assert other.cursor("mine", 1) == 1
     held, goes_on = threading.Event(), threading.Event()
+    tries: list[Session] = []
 
-    def standing_still(session: Session) -> None:
+    def standing_still(session: Session) -> int:
+        tries.append(session)
         session.lock(CURSOR_LOCKED, ["mine"])
+        row = session.row(CURSOR, ("mine",))
         held.set()
         assert goes_on.wait(LONG_S)
+        session.run(CURSOR_MOVED, (3, "mine"))
+        return int(row[0]) if row else 0
 
-    thread = threading.Thread(target=stopped._dialect.write, args=(standing_still,))
-    thread.start()
-    try:
-        assert held.wait(LONG_S)
-        assert other.cursor("mine", 2) == 2
-    finally:
-        goes_on.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as one:
+        seen = one.submit(stopped._dialect.write, standing_still)
+        try:
+            assert held.wait(LONG_S)
+            assert other.cursor("mine", 2) == 2
+        finally:
+            goes_on.set()
+
+        assert (seen.result(), len(tries)) == (2, 2)  # it was told, and has done the whole again
+    assert other.cursor("mine") == 3
+
+
+@pytest.mark.server("postgres")
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "committed"])
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("40001", "could not be used: on purpose"),
+        ("40P01", "could not be used: on purpose"),
+        ("23505", "holds such a row already: on purpose"),
+        ("55P03", "another transaction held a row for too long"),
+        ("57P01", "could not be used: on purpose"),
+        ("53100", "is full: on purpose"),
+        ("42601", "refused a statement: on purpose"),
+    ],
+)
+def test_what_failed_first_is_told_whatever_was_sent_after_it(
+    tmp_path: Path, code: str, what: str, asked: bool
+) -> None:
+    def failing(session: Session) -> None:
+        session.now()  # an answer, in the same transaction
+        session.run(f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$")
+        session.run("DELETE FROM onebeat_cursors")
+        if asked:
+            session.now()
+
+    with closing(open_store(ledgers.ledger_url("postgres", tmp_path), SystemClock())) as store:
+        assert isinstance(store, SqlStore)
+        store.cursor("mine", 1)
+
+        with pytest.raises(StoreError, match=what):
+            store._dialect.write(failing)
+
+        assert store.cursor("mine", 2) == 2
+        assert store.cursor("mine", 1) == 2  # which the deletion would have let go back
 
 
 FORKING = """

@@ -105,9 +105,12 @@ class SteppedPostgresConnection(Stepped):
         """Run a statement, when it is its turn."""
         return self._hooks.statement(self, sql.decode(), lambda: self._db.execute(sql, args))
 
-    def pipeline(self) -> AbstractContextManager[None]:
+    def pipeline(self) -> "AbstractContextManager[SteppedPostgresConnection]":
         """Send nothing together."""
-        return nullcontext()
+        return nullcontext(self)
+
+    def sync(self) -> None:
+        """Wait for nothing: each statement was answered when it was made."""
 
     def fail(self, trouble: Trouble) -> None:
         """Have the server raise it."""

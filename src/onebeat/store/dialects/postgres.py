@@ -36,7 +36,8 @@ not analyzed yet: while a table was small, it would plan to read all of it, and 
 SETTINGS = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
+    # Less than others wait for a row: a node that stands still within a transaction loses it first.
+    "idle_in_transaction_session_timeout": "5s",
     **PLANNING,
 }
 READING, WRITING = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", b"BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -137,9 +138,9 @@ class Postgres:
         def transact() -> T:
             with self._lent() as db:
                 try:
-                    with driver.pipeline(db):
+                    with driver.pipeline(db) as answered:
                         db.execute(begin)
-                        done = work(kind(db, self._gates, self._given))
+                        done = work(kind(db, self._gates, self._given, answered))
                         db.execute(b"COMMIT")
                 except BaseException:
                     with suppress(driver.DriverError):

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from onebeat.core.errors import MissingExtra, StoreError, StoreUnavailable
@@ -102,17 +102,17 @@ def _not_ours(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg").addFilter(_not_ours)
 
 
-def pipeline(db: Connection) -> AbstractContextManager[object]:
-    """Return what sends the statements within it together, as far as nobody waits for their rows."""
-    return _quietly(db.pipeline())
-
-
 @contextmanager
-def _quietly(within: AbstractContextManager[object]) -> Iterator[None]:
+def pipeline(db: Connection) -> Iterator[Callable[[], object]]:
+    """Send the statements within it together, as far as nobody waits; yield what waits for all answers.
+
+    It waits by a Sync, after which the server takes the session for idle in its transaction, and begins to
+    count. A Flush brings the rows as soon, but to the server the session then is at work, however long.
+    """
     _OURS.on = True
     try:
-        with within:
-            yield
+        with db.pipeline() as sent:
+            yield sent.sync
     finally:
         _OURS.on = False
 

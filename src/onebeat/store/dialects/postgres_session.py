@@ -41,14 +41,24 @@ class Executing(Protocol):
 
 
 class PostgresSession:
-    """A Session. It ends with its transaction. ``gates`` is a number that no other ledger there has."""
+    """A Session. It ends with its transaction. ``gates`` is a number that no other ledger there has.
+
+    ``answered`` waits until all that was sent in a pipeline is answered.
+    """
 
     alone = False
 
-    def __init__(self, db: Executing, gates: int, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        db: Executing,
+        gates: int,
+        now: Callable[[], datetime] | None = None,
+        answered: Callable[[], object] = lambda: None,
+    ) -> None:
         self._db = db
         self._gates = gates
         self._now = now
+        self._answered = answered
         self._passed: set[tuple[str, bool]] = set()
 
     def now(self) -> datetime:
@@ -59,10 +69,10 @@ class PostgresSession:
         return from_micros(clock) if self._now is None else self._now(), cell
 
     def rows(self, sql: str, args: Sequence[Cell] = ()) -> list[Row]:
-        return self._sent(_spoken(sql), args).fetchall()
+        return self._asked(_spoken(sql), args).fetchall()
 
     def row(self, sql: str, args: Sequence[Cell] = ()) -> Row | None:
-        return self._sent(_spoken(sql), args).fetchone()
+        return self._asked(_spoken(sql), args).fetchone()
 
     def each(self, sql: str, args: Sequence[Cell] = (), about: int = 100) -> Iterator[Row]:
         return paged(self.rows, sql, args, about)
@@ -76,7 +86,7 @@ class PostgresSession:
     def free(self, sql: str, keys: Sequence[Cell]) -> list[Row]:
         if not keys:
             return []
-        return self._sent(_among(sql, _kind(keys), f"{LOCKED} SKIP LOCKED"), [_array(keys)]).fetchall()
+        return self._asked(_among(sql, _kind(keys), f"{LOCKED} SKIP LOCKED"), [_array(keys)]).fetchall()
 
     def gate(self, name: str, *, shared: bool = False) -> None:
         if self._passed & {(name, False), (name, shared)}:
@@ -93,13 +103,20 @@ class PostgresSession:
         if not rows:
             return []
         columns = list(zip(*rows, strict=True))
-        cursor = self._sent(_unnested(sql, tuple(map(_kind, columns))), [*map(_array, columns), *args])
+        spoken, cells = _unnested(sql, tuple(map(_kind, columns))), [*map(_array, columns), *args]
         silent = isinstance(sql, BatchUpdate) or sql.startswith("INSERT")
-        tells = sql.returning if isinstance(sql, BatchDelete) else not silent
-        return cursor.fetchall() if tells else []
+        if sql.returning if isinstance(sql, BatchDelete) else not silent:
+            return self._asked(spoken, cells).fetchall()
+        self._sent(spoken, cells)
+        return []
 
     def has_table(self, name: str) -> bool:
         return self.row(HAS_TABLE, (name,)) is not None
+
+    def _asked(self, sql: bytes, args: Sequence[Cell]) -> Cursor:
+        cursor = self._sent(sql, args)
+        self._answered()
+        return cursor
 
     def _sent(self, sql: bytes, args: Sequence[Cell]) -> Cursor:
         # PostgreSQL's texts hold no NUL: a visible sign stands for it.
