@@ -10,9 +10,10 @@ peers   the schedulers of others, and ours, through one play of faults
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
 
@@ -26,9 +27,58 @@ from chaos.result import Result, read
 from chaos.rig import Rig, Settings
 from chaos.sabotage import KINDS
 from chaos.table import table
+from onebeat.core.errors import near_miss, shown
 
 TOLD_MAX = 10
 COUNTS = ("fired", "must", "missed", "doubled", "early", "phantom", "overlap_exceeded", "other_findings")
+
+
+class Within:
+    """What an option takes: a number, from the least to the most. ``why`` says why no other."""
+
+    def __init__(self, least: float, most: float, why: str, *, whole: bool = False) -> None:
+        self._least = least
+        self._most = most
+        self._why = why
+        self._whole = whole
+
+    def __call__(self, word: str) -> float:
+        """Return the number. Raises ArgumentTypeError for what is none, or beyond the bounds."""
+        bounds = f"from {self._least:g} to {self._most:g}"
+        try:
+            number = int(word) if self._whole else float(word)
+        except ValueError:
+            kind = "whole number" if self._whole else "number"
+            raise argparse.ArgumentTypeError(f"{shown(word)} is no {kind} {bounds}") from None
+        if self._least <= number <= self._most:  # nothing is said of NaN: it is in no bounds
+            return number
+        nearest = min(max(number, self._least), self._most)
+        near = "" if math.isnan(number) else f"; the nearest is {nearest:g}"
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not {bounds}: {self._why}{near}")
+
+
+class OneOf:
+    """What an option takes: one of some words. ``what`` says what they are."""
+
+    def __init__(self, known: Iterable[str], what: str) -> None:
+        self._known = sorted(known)
+        self._what = what
+
+    def __call__(self, word: str) -> str:
+        """Return the word. Raises ArgumentTypeError for one there is not."""
+        if word in self._known:
+            return word
+        near = near_miss(word, self._known)
+        raise argparse.ArgumentTypeError(
+            f"{shown(word)} is no {self._what}{near}; there are: {', '.join(self._known)}"
+        )
+
+
+MINUTES = Within(0.01, 7 * 24 * 60, "a play has to be long enough for a fault, and its evidence fits a week")
+SIZE = Within(0.01, 20, "without a load nothing can go wrong, and one machine makes no more of it")
+EDITS = Within(0, 10_000, "it is how many edits a second are tried, and one editor makes no more of them")
+NODES = Within(2, 64, "with one node nobody is left to take over, and one machine runs no more", whole=True)
+STORE_SAID = f"{', '.join(sorted(STORES))} (default: sqlite)"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,13 +88,13 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="play it and judge it; exit 1 on any finding")
-    run.add_argument("--store", choices=sorted(STORES), default="sqlite", help="default: sqlite")
-    run.add_argument("--minutes", type=float, default=3.0, help="how long the faults go on (default: 3)")
+    run.add_argument("--store", type=OneOf(STORES, "kind of store"), default="sqlite", help=STORE_SAID)
+    run.add_argument("--minutes", type=MINUTES, default=3.0, help="how long the faults go on (default: 3)")
     run.add_argument("--seed", type=int, help="of what is drawn (default: a new one, which is printed)")
     run.add_argument("--out", type=Path, help="an empty folder for the evidence (default: in .build/chaos)")
-    run.add_argument("--size", type=float, default=1.0, help="of the load; 1 is about 200 firings a second")
-    run.add_argument("--edits", type=float, default=100.0, help="edits a second (default: 100)")
-    run.add_argument("--nodes", type=int, default=4, help="how many nodes (default: 4)")
+    run.add_argument("--size", type=SIZE, default=1.0, help="of the load; 1 is about 200 firings a second")
+    run.add_argument("--edits", type=EDITS, default=100.0, help="edits a second (default: 100)")
+    run.add_argument("--nodes", type=NODES, default=4, help="how many nodes (default: 4)")
     run.add_argument(
         "--only", action="append", default=[], metavar="KIND", help="this kind of fault; repeat it"
     )
@@ -106,7 +156,10 @@ def chosen(store: str, only: Sequence[str]) -> list[Fault]:
     every = {fault.kind: fault for fault in for_store(store)}
     unknown = [kind for kind in only if kind not in every]
     if unknown:
-        raise ValueError(f"no such fault on {store}: {', '.join(unknown)}; there are: {', '.join(every)}")
+        near = near_miss(unknown[0], every)
+        raise ValueError(
+            f"no such fault on {store}: {', '.join(map(shown, unknown))}{near}; there are: {', '.join(every)}"
+        )
     return [fault for kind, fault in every.items() if not only or kind in only]
 
 

@@ -181,13 +181,15 @@ def main(told: str, name: str, life: str) -> None:
         rng = Random(f"{orders.seed}/{life}/{index}")
         pen = Pen(out, orders.origin_s, (int(life) * THREADS + index) * NUMBERS)
         hands = [Hand(beat, each, pen, rng) for each in orders.edited[index::THREADS]]
-        if hands:
+        if hands and orders.edits_s:
             threads.append(Thread(hands, rng, THREADS / orders.edits_s, over))
     for thread in threads:
         thread.thread.start()
     print("ready", flush=True)
     for thread in threads:
         thread.thread.join()
+    if not threads:
+        over.wait()
     beat.close()
 
 

@@ -68,7 +68,16 @@ class Settings(NamedTuple):
 
 
 class Rig:
-    """One run. ``tell`` is called often, with a line for a person."""
+    """One run. ``tell`` is called often, with a line for a person.
+
+    It starts a ledger in the folder, or on a server of its own (with a replica where there is one), and the
+    nodes and the editor in processes of their own, all in one group, whose guard ends it with the rig. It
+    leaves files in the folder, which is all that the judge reads, and neither processes nor a server.
+
+    Ctrl-C ends the warming up and the faults, or the calm after them; the rest is done as always, and
+    ``Story.interrupted`` says so. At any other time it ends the run at once, without a Story: what was
+    started is ended all the same, and what was written until then can be judged, but is never called right.
+    """
 
     def __init__(self, settings: Settings, faults: Sequence[Fault], tell: Callable[[str], None]) -> None:
         self._settings = settings
