@@ -366,15 +366,21 @@ def test_what_becomes_of_a_run_lost_after_its_start_is_the_schedules_choice(
     assert lab.run(run_id).state is state
 
 
-def test_with_on_lost_fail_a_run_lost_before_its_start_is_tried_again(lab: Lab) -> None:
-    dead, survivor = lab.node("dead"), lab.node("survivor")
+def claimed_and_not_started(lab: Lab) -> Node:
+    """Return a node that claimed a run of on_lost fail, and could not say that it started."""
+    node = lab.node("dead")
     lab.put("a", on_lost=OnLost.FAIL)
-    dead.worker.step()
+    node.worker.step()
     lab.clock.advance(seconds(60))
-    dead.dispatcher.step()
-    dead.store.fail("advance")
+    node.dispatcher.step()
+    node.store.fail("advance")
     with pytest.raises(StoreUnavailable):
-        dead.worker.step()
+        node.worker.step()
+    return node
+
+
+def test_with_on_lost_fail_a_run_lost_before_its_start_is_tried_again(lab: Lab) -> None:
+    dead, survivor = claimed_and_not_started(lab), lab.node("survivor")
     assert dead.puppet.started == []
 
     lab.clock.advance(seconds(30))
@@ -385,14 +391,8 @@ def test_with_on_lost_fail_a_run_lost_before_its_start_is_tried_again(lab: Lab) 
 
 def test_with_on_lost_fail_a_run_that_starts_while_it_is_judged_is_not_tried_again(lab: Lab) -> None:
     # Its holder's clock is behind, or it was stopped: to the holder the lease has not lapsed yet.
-    slow, survivor = lab.node("slow"), lab.node("survivor")
-    lab.put("a", on_lost=OnLost.FAIL)
-    slow.worker.step()
-    lab.clock.advance(seconds(60))
-    slow.dispatcher.step()
-    slow.store.fail("advance")
-    with pytest.raises(StoreUnavailable):
-        slow.worker.step()
+    claimed_and_not_started(lab)
+    survivor = lab.node("survivor")
     lab.clock.advance(seconds(30))
     (run,) = lab.runs("a")
     judged = lab.store.lost(lab.now(), 10)
