@@ -168,6 +168,30 @@ def test_positions_count_in_the_whole_first_period() -> None:
     assert days("FREQ=MONTHLY;BYMONTHDAY=1,25;BYSETPOS=1", 2) == "12-01 01-01"
 
 
+def test_the_weeks_of_every_other_week_begin_on_the_day_that_the_rule_says() -> None:
+    # Of RFC 5545, where the same two days of the week come in the same week, and in two.
+    rule, start = "FREQ=WEEKLY;INTERVAL=2;COUNT=4;BYDAY=TU,SU;WKST={}", "1997-08-05T09:00:00"
+    assert days(rule.format("MO"), 9, start=start) == "08-05 08-10 08-19 08-24"
+    assert days(rule.format("SU"), 9, start=start) == "08-05 08-17 08-19 08-31"
+
+
+def test_positions_count_in_a_week_that_goes_on_in_the_next_year() -> None:
+    assert days("FREQ=WEEKLY;BYDAY=MO,SU;BYSETPOS=-1", 2, start="2026-12-28") == "01-03 01-10"
+    assert days("FREQ=WEEKLY;BYDAY=MO,SU;BYSETPOS=1", 2, start="2026-12-28") == "12-28 01-04"
+
+
+def test_a_time_that_is_added_and_taken_away_does_not_come() -> None:
+    lines = "DTSTART:20261122T090000\nRRULE:FREQ=DAILY;COUNT=2\n{}:20261122T120000\n{}:20261122T120000"
+    for pair in (("RDATE", "EXDATE"), ("EXDATE", "RDATE")):
+        spec = rrule(lines.format(*pair), zone="UTC")
+
+        assert forward(spec, EARLIEST + MICROSECOND, at("2026-11-30")) == instants(
+            "2026-11-22T09:00 2026-11-23T09:00"
+        )
+        assert build(spec).count(EARLIEST, LATEST) == 2
+        agree(spec, at("2026-11-20"), at("2026-11-30"))
+
+
 def test_the_last_week_of_a_year_counts_from_its_end_too() -> None:
     assert days("FREQ=YEARLY;BYWEEKNO=-1;BYDAY=MO", 3) == "12-28 12-27 12-25"
     assert days("FREQ=YEARLY;BYWEEKNO=-53;BYDAY=SU", 1, start="2025-01-01") == "01-04"
