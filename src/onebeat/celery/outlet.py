@@ -19,7 +19,7 @@ from onebeat.core.messages import Claimed
 from onebeat.core.model import Target
 from onebeat.core.ports import Clock
 from onebeat.core.targets import checked_target
-from onebeat.core.tasks import TaskOptions
+from onebeat.core.tasks import TaskOptions, guarded
 from onebeat.engine.clock import SystemClock
 
 CONNECT_S = 5.0
@@ -50,6 +50,10 @@ class CeleryOutlet:
         if target.kind != self.kind:
             raise TargetNotFound(f"a target of kind {target.kind} is no Celery task")
         checked_target(target)
+
+    def guarded(self, target: Target) -> bool:
+        """Return whether a guard is said to meet the message."""
+        return guarded(target)
 
     def send(self, batch: Sequence[Claimed]) -> list[str | None]:
         """Send a message for each run; return for each None, or why it can never be sent as it is.
