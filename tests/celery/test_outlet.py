@@ -19,6 +19,8 @@ from onebeat.core.errors import InvalidInput, OutletUnavailable, TargetNotFound
 from onebeat.core.messages import Claimed
 from onebeat.core.model import Definition, Policy, Run, RunState, Target, TriggerSpec
 
+pytestmark = pytest.mark.server("redis")
+
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
@@ -172,6 +174,8 @@ def test_an_outlet_takes_celery_tasks_and_nothing_else(app: Any) -> None:
     outlet = CeleryOutlet(app)
 
     outlet.resolve(celery_task("nobody.here.has.it"))
+    assert outlet.guarded(celery_task("a"))
+    assert not outlet.guarded(celery_task("a", guarded=False))
     with pytest.raises(TargetNotFound):
         outlet.resolve(http("https://example.org"))
     with pytest.raises(InvalidInput):

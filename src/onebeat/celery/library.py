@@ -7,6 +7,7 @@ try:
     from celery.app.utils import find_app
     from celery.beat import Scheduler
     from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+    from celery.worker import state as worker_state
 except ImportError as error:
     raise MissingExtra(
         f"a Celery fleet needs the library celery, which is not installed ({error}); "
@@ -22,4 +23,5 @@ __all__ = [
     "SoftTimeLimitExceeded",
     "find_app",
     "signals",
+    "worker_state",
 ]

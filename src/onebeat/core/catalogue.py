@@ -25,6 +25,7 @@ EVENTS = MappingProxyType(
         "run.unparked": "a live node can run a parked run's target now",
         "run.resend": "nobody began a run after it was handed over, so it is handed over again",
         "run.unsent": "a broker did not take the message of a run; another one is tried later",
+        "run.unfenced": "a body was run without a lease, for the ledger did not answer",
         "run.overdue": "a run is not started, or not finished, so long after it was due",
         "attempt.failed": "an attempt failed, and the run is tried again",
         "attempt.timed_out": "an attempt took longer than its timeout, and the run is tried again",

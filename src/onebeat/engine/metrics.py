@@ -71,6 +71,9 @@ TABLE: dict[str, Metric] = {
         ("kind",),
         "Batches of messages for which a broker did not answer, and messages that were not taken.",
     ),
+    "onebeat_unfenced_total": Metric(
+        "counter", (), "Bodies that this Celery worker ran without a lease, for the ledger did not answer."
+    ),
     "onebeat_step_failures_total": Metric("counter", ("step",), "Steps of the engine that raised."),
 }
 

@@ -1,0 +1,464 @@
+"""What stands before the body of every task of a Celery app: a run begins once, and its end is recorded.
+
+    message ─► Guard ─► Start ─► body ─► judged ─► Finish
+                 │ refused: a copy, an older attempt, cancelled      Retry: the next attempt, from its ETA on
+                 └─ Ignore, and the message is acknowledged
+
+A message without our headers is none of its business. What Celery does with the result is left as it is.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from os import getpid
+from typing import Any
+
+from msgspec.structs import replace
+
+from onebeat.celery.keeper import Held, Keeper
+from onebeat.celery.ledger import Ledgers
+from onebeat.celery.library import Ignore, Retry, SoftTimeLimitExceeded, signals
+from onebeat.celery.message import ATTEMPT, LEDGER, RUN
+from onebeat.core.errors import OnebeatError, Refused, StoreUnavailable
+from onebeat.core.messages import Answer, Claimed, Done, Finish, Guard, Report, Start
+from onebeat.core.messages import Retry as Again
+from onebeat.core.model import Event, Outcome, Run, RunState
+from onebeat.core.ports import Clock, Store
+from onebeat.engine.attempt import attempt_event, ended, refused_event
+from onebeat.engine.clock import SystemClock
+from onebeat.engine.current import CurrentRun, running
+from onebeat.engine.executors.bodies import Body, plain, told
+from onebeat.engine.metrics import Metrics
+
+PAUSE_S_MAX = 5.0
+WRITES_MAX = 5
+NOTES_EVERY_S = 1.0
+STARTABLE = (RunState.READY, RunState.SENT)
+
+_log = logging.getLogger("onebeat.celery")
+
+
+class _Attempt:
+    """One body that was let through, from its Start to its Finish."""
+
+    __slots__ = ("body", "key", "retry", "said")
+
+    def __init__(self, claimed: Claimed, clock: Clock) -> None:
+        self.said = threading.Event()
+        self.body = Body(claimed, CurrentRun(claimed, clock, lambda _: self.said.set()))
+        self.key = self.body.key
+        self.retry: tuple[datetime, str] | None = None
+
+    @property
+    def run(self) -> Run:
+        return self.body.claimed.run
+
+
+class Installed:
+    """The guard of one app. ``metrics`` are those of this process."""
+
+    def __init__(self, app: Any, url: str | None, open_: bool, lease: timedelta) -> None:
+        self.metrics = Metrics()
+        self._app = app
+        self._open = open_
+        self._lease = lease
+        self._clock: Clock = SystemClock()
+        self._ledgers = Ledgers(app, url, self._clock)
+        self._keeper = Keeper(self._ledgers, self._clock, lease, self._kill)
+        self._pool: Any = None
+        self._speaking: set[_Attempt] = set()
+        self._speaker: tuple[int, threading.Event] | None = None
+        self._hook()
+
+    def _hook(self) -> None:
+        app = self._app
+        app.on_after_finalize.connect(self._guard_all, weak=False)
+        if app.finalized:
+            self._guard_all()
+        for name in ("_task_from_fun", "register_task"):
+            setattr(app, name, self._registering(getattr(app, name)))
+        signals.worker_init.connect(self._begun, weak=False)
+        signals.task_postrun.connect(self._after, weak=False)
+        signals.task_revoked.connect(self._revoked, weak=False)
+
+    def _registering(self, register: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(register)
+        def registered(*args: Any, **kwargs: Any) -> Any:
+            task = register(*args, **kwargs)
+            self._guard(task)
+            return task
+
+        return registered
+
+    def _guard_all(self, **_: Any) -> None:
+        for task in list(self._app.tasks.values()):
+            self._guard(task)
+
+    def _guard(self, task: Any) -> None:
+        """Have the guard asked before a body, and by ``retry``: on the class, where Celery looks."""
+        kind = type(task)
+        if "onebeat_guarded" in kind.__dict__:
+            return
+        before, retry, installed = kind.before_start, kind.retry, self
+
+        @wraps(before)
+        def before_start(self: Any, task_id: str, args: Any, kwargs: Any) -> Any:
+            installed.before(self)
+            return before(self, task_id, args, kwargs)
+
+        @wraps(retry)
+        def retried(self: Any, *args: Any, **kwargs: Any) -> Any:
+            attempt = _of(self.request)
+            if attempt is None:
+                return retry(self, *args, **kwargs)
+            return installed.retry(self, attempt, *args, **kwargs)
+
+        kind.before_start, kind.retry, kind.onebeat_guarded = before_start, retried, True
+
+    # --- the worker ---
+
+    def _begun(self, sender: Any = None, **_: Any) -> None:
+        if sender is None or sender.app is not self._app:
+            return
+        self._pool = sender
+        self._ledgers.forking = "prefork" in str(getattr(sender.pool_cls, "__module__", sender.pool_cls))
+        try:
+            self._ledgers.tried()
+        except OnebeatError as error:
+            _log.error("the ledger cannot be opened now; runs are dealt with when it can: %s", error)
+        self._keeper.begin()
+
+    def _kill(self, held: Held) -> None:
+        """End the body of a child, as a revocation with ``terminate`` would."""
+        from onebeat.celery.library import worker_state  # noqa: PLC0415 - only workers have it
+
+        for request in list(worker_state.active_requests):
+            if request.id == held.task_id and request.worker_pid == held.pid:
+                request.terminate(self._pool.pool, signal="TERM")
+
+    def _revoked(
+        self, request: Any = None, terminated: bool = False, expired: bool = False, **_: Any
+    ) -> None:
+        run_id, attempt = request.get(RUN), request.get(ATTEMPT)
+        if run_id is None or attempt is None:
+            return
+        if terminated:
+            self._keeper.terminated(run_id)
+        else:
+            self._keeper.revoked(run_id, int(attempt), _holder(request), expired=bool(expired))
+
+    # --- before the body ---
+
+    def before(self, task: Any) -> None:
+        """Let a body begin, or raise Ignore."""
+        request = task.request
+        run_id = request.get(RUN)
+        if run_id is None or request.called_directly or request.is_eager or _of(request) is not None:
+            return
+        try:
+            attempt = self._taken(task, str(run_id), int(request.get(ATTEMPT) or 0))
+        except StoreUnavailable as error:
+            if not self._open:
+                raise Ignore(
+                    f"{run_id}: the ledger does not answer, and sends it again later: {error}"
+                ) from error
+            self._unfenced(request, str(run_id), error)
+            return
+        if attempt is not None:
+            request.onebeat_attempt = attempt
+            running.set(attempt.body.current)
+
+    def _taken(self, task: Any, run_id: str, number: int) -> _Attempt | None:
+        """Take the run for this process; None for a task that stands for no run of ours."""
+        request, store = task.request, self._ledgers.store()
+        run = store.run(run_id)
+        if run is not None and run.target != f"celery:{task.name}":
+            return None  # a task that another was replaced by, with its headers
+        if run is None or run.state not in STARTABLE or run.attempt + 1 != number:
+            self._refuse(request, run_id, number, run)
+        assert run is not None
+        definition = self._ledgers.definition(store, run)
+        began, now = self._clock.now(), self._ledgers.now(store)
+        holder = _holder(request)
+        until = now + self._lease
+        (guarded,) = store.advance([Guard(run_id=run_id, attempt=number, holder=holder, until=until)])
+        if guarded.answer is not Answer.ACCEPTED:
+            self._refuse(request, run_id, number, store.run(run_id))
+        token = guarded.token
+        (started,) = store.advance([Start(run_id=run_id, token=token)])
+        if started.answer is Answer.REFUSED:
+            raise Ignore(f"{run_id}, attempt {number}: it was taken away before its body began")
+        run = replace(
+            run,
+            state=RunState.RUNNING,
+            attempt=number,
+            token=token,
+            holder=holder,
+            lease_until=until,
+            claimed_at=now,
+            started_at=now,
+        )
+        attempt = _Attempt(Claimed(run=run, definition=definition), self._clock)
+        current = attempt.body.current
+        current.renewed(began + self._lease)
+        if started.cancel_requested:
+            self._finish(
+                attempt, attempt.body.report(Outcome.CANCELLED, error="cancelled before its body began")
+            )
+            raise Ignore(f"{run_id}: cancelled before its body began")
+        if current.lapsed():
+            raise Ignore(f"{run_id}: its lease had lapsed before its body began")
+        self._hold(task, attempt, began)
+        return attempt
+
+    def _hold(self, task: Any, attempt: _Attempt, began: datetime) -> None:
+        request, current = task.request, attempt.body.current
+        hard, soft = request.timelimit or (None, None)
+        hard = hard or task.time_limit or self._app.conf.task_time_limit
+        held = Held(
+            attempt.key,
+            request.id,
+            getpid(),
+            began + self._lease / 3,
+            None if not soft else began + timedelta(seconds=soft),
+            None if not hard else began + timedelta(seconds=hard),
+        )
+
+        def told(what: str, value: Any) -> None:
+            if what == "renewed":
+                current.renewed(value)
+            else:
+                current.tell(value)
+
+        self._keeper.hold(held, told)
+        self._speak(attempt)
+
+    def _refuse(self, request: Any, run_id: str, number: int, run: Run | None) -> None:
+        """Raise Ignore for a message that nothing is to be run for; loudly where it is of another ledger."""
+        theirs = request.get(LEDGER)
+        if theirs and theirs != self._ledgers.fingerprint:
+            # Two URLs of one ledger may differ, so it is said only where the run is not to be had here.
+            raise OnebeatError(
+                f"{run_id}, attempt {number}, comes from the ledger {theirs}, and this worker has "
+                f"{self._ledgers.fingerprint}: name the same ledger in both, or use another broker"
+            )
+        why = "is not in the ledger" if run is None else f"is {run.state.value} at attempt {run.attempt}"
+        raise Ignore(f"{run_id}: a message for attempt {number}, and the run {why}: nothing is run for it")
+
+    def _unfenced(self, request: Any, run_id: str, error: Exception) -> None:
+        self.metrics.count("onebeat_unfenced_total")
+        reason = f"its body was run without a lease, for the ledger did not answer: {error}"
+        _log.error("%s: %s", run_id, reason)
+        event = Event(
+            at=self._clock.now(), kind="run.unfenced", run_id=run_id, actor=_holder(request), reason=reason
+        )
+        self._keeper.begin()
+        self._keeper.record(event)
+
+    # --- in the body ---
+
+    def retry(
+        self,
+        task: Any,
+        attempt: _Attempt,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Raise Celery's Retry; the ledger keeps when, and a message goes out then. Nothing is sent now."""
+        if args is not None or kwargs is not None or options:
+            said = [name for name, given in (("args", args), ("kwargs", kwargs)) if given is not None]
+            raise Refused(
+                f"{attempt.run.id}: retry({', '.join([*said, *options])}=…) would be another task than the "
+                "schedule says, and the ledger could not repeat it; retry without, or send that task yourself"
+            )
+        if not throw:
+            raise Refused(
+                f"{attempt.run.id}: retry(throw=False) would go on after the attempt has ended; leave it out"
+            )
+        retries = task.request.retries + 1
+        if max_retries is not None:
+            task.override_max_retries = max_retries
+        most = task.max_retries if max_retries is None else max_retries
+        if most is not None and retries > most:
+            if exc is not None:
+                raise exc
+            raise task.MaxRetriesExceededError(
+                f"{task.name}[{task.request.id}] has been retried {most} times",
+                task_args=task.request.args,
+                task_kwargs=task.request.kwargs,
+            )
+        if not eta and countdown is None:
+            countdown = task.default_retry_delay
+        now = self._clock.now()
+        if eta is None:
+            at = now + timedelta(seconds=float(countdown or 0))
+        else:
+            at = eta.astimezone(UTC) if eta.tzinfo else eta.replace(tzinfo=self._app.timezone).astimezone(UTC)
+        attempt.retry = (
+            at,
+            "the task asked for a retry" if exc is None else f"retry after {type(exc).__name__}",
+        )
+        raise Retry(exc=exc, when=eta or countdown)
+
+    def _speak(self, attempt: _Attempt) -> None:
+        """Have progress and lines of a body carried to the ledger while it runs."""
+        self._speaking.add(attempt)
+        if self._speaker is not None and self._speaker[0] == getpid():
+            return
+        stop = threading.Event()
+        self._speaker = (getpid(), stop)
+        threading.Thread(target=self._carry, args=(stop,), name="onebeat-notes", daemon=True).start()
+
+    def _carry(self, stop: threading.Event) -> None:
+        while not stop.wait(NOTES_EVERY_S):
+            for attempt in list(self._speaking):
+                if attempt.said.is_set():
+                    self._note(attempt)
+
+    def _note(self, attempt: _Attempt) -> None:
+        attempt.said.clear()
+        note = attempt.body.current.take()
+        if note is not None:
+            try:
+                self._ledgers.store().note([note])
+            except Exception:  # noqa: BLE001 - lines that cannot be kept must not keep results back
+                _log.warning("%s: progress and lines cannot be kept", attempt.run.id, exc_info=True)
+
+    # --- after the body ---
+
+    def _after(self, sender: Any = None, retval: Any = None, state: str | None = None, **_: Any) -> None:
+        attempt = _of(sender.request)
+        if attempt is None:
+            return
+        running.set(None)
+        self._speaking.discard(attempt)
+        self._note(attempt)
+        if state is None and self._keeper.elsewhere:
+            return  # this child was told to end: why, the keeper knows, which judges it when it is gone
+        try:
+            self._finish(attempt, self._report(attempt, state, retval))
+        finally:
+            with suppress(OSError):  # the keeper is gone, and this process with it
+                self._keeper.done(attempt.key)
+
+    def _report(self, attempt: _Attempt, state: str | None, retval: Any) -> Report:
+        """Return how the body ended, of what Celery calls it."""
+        body = attempt.body
+        match state:
+            case "SUCCESS":
+                try:
+                    plain(retval, f"the result of {body.target.address}")
+                except Exception as error:  # noqa: BLE001 - Celery takes more than JSON, and the body has succeeded
+                    _log.warning("%s: its result is not kept in the ledger: %s", attempt.run.id, error)
+                    retval = None
+                return body.returned(retval)
+            case "RETRY" if attempt.retry is not None:
+                cause = getattr(retval, "exc", None)
+                why = attempt.retry[1] if cause is None else told(cause)
+                return body.report(Outcome.FAILED, error=why, error_type=type(cause).__name__)
+            case "IGNORED":
+                return body.returned(None)
+            case None:
+                return body.report(Outcome.LOST, error="its process was told to end")
+            case _:
+                return _failed(body, state, retval)
+
+    def _finish(self, attempt: _Attempt, report: Report) -> None:
+        run, now = attempt.run, self._clock.now()
+        actor = run.holder or ""
+        if attempt.retry is not None and report.outcome is Outcome.FAILED:
+            verdict = Again(at=attempt.retry[0], reason=attempt.retry[1])
+            event = attempt_event(run, report.outcome, verdict, error=report.error, at=now, actor=actor)
+            finish = Finish(
+                run_id=run.id,
+                token=run.token,
+                outcome=report.outcome,
+                verdict=verdict,
+                error=report.error,
+                event=event,
+            )
+        else:
+            finish = ended(attempt.body.claimed.definition.policy, run, report, at=now, actor=actor)
+        self.metrics.count("onebeat_attempts_total", finish.outcome.value)
+        self._deliver(attempt, finish)
+
+    def _deliver(self, attempt: _Attempt, finish: Finish) -> None:
+        """Bring an end to the ledger: until the lease lapses here, later behind the back of the next body."""
+        pause, refused = 0.1, 0
+        while True:
+            try:
+                store = self._ledgers.store()
+                (answer,) = store.advance([finish])
+                if answer.answer is Answer.REFUSED:
+                    self._too_late(store, attempt, finish)
+                return
+            except StoreUnavailable as error:
+                if attempt.body.current.lapsed():
+                    _log.error("%s: its end is not in the ledger yet: %s", finish.run_id, error)
+                    threading.Thread(
+                        target=self._insist, args=(finish,), name="onebeat-owed", daemon=True
+                    ).start()
+                    return
+            except Exception as error:  # noqa: BLE001 - a result that cannot be written must not hold the worker
+                refused += 1
+                _log.exception("%s: its end cannot be written", finish.run_id)
+                if refused > WRITES_MAX:
+                    return
+                reason = f"its result could not be written: {type(error).__name__}"
+                failed = Done(state=RunState.FAILED, reason=reason)
+                finish = Finish(
+                    run_id=finish.run_id,
+                    token=finish.token,
+                    outcome=Outcome.FAILED,
+                    verdict=failed,
+                    error=reason,
+                )
+            threading.Event().wait(pause)
+            pause = min(pause * 2, PAUSE_S_MAX)
+
+    def _insist(self, finish: Finish) -> None:
+        """Try to write an end for as long as this process lives."""
+        while True:
+            threading.Event().wait(PAUSE_S_MAX)
+            with suppress(StoreUnavailable):
+                self._ledgers.store().advance([finish])
+                return
+
+    def _too_late(self, store: Store, attempt: _Attempt, finish: Finish) -> None:
+        there = store.run(finish.run_id)
+        if there is not None and there.token == attempt.run.token and there.outcome is finish.outcome:
+            return  # it is as it was to be: the reply was lost, or the keeper was faster
+        self.metrics.count("onebeat_results_refused_total")
+        actor = attempt.run.holder or ""
+        event = refused_event(attempt.run, finish.outcome, there, at=self._clock.now(), actor=actor)
+        _log.error("%s, attempt %d: %s", finish.run_id, attempt.run.attempt, event.reason)
+        store.record([event])
+
+
+def _failed(body: Body, state: str, retval: Any) -> Report:
+    """Return the report of a body that raised, or that Celery rejected."""
+    if isinstance(retval, SoftTimeLimitExceeded):
+        why = f"the body took longer than its soft time limit\n{told(retval)}"
+        return body.report(Outcome.TIMED_OUT, error=why, error_type="Timeout")
+    if isinstance(retval, BaseException):
+        return body.raised(retval)
+    return body.report(Outcome.FAILED, error=str(retval), error_type=state.title())
+
+
+def _of(request: Any) -> _Attempt | None:
+    """Return the attempt that a request was let through as."""
+    found = getattr(request, "onebeat_attempt", None)
+    return found if isinstance(found, _Attempt) else None
+
+
+def _holder(request: Any) -> str:
+    return str(request.get("hostname") or "celery")
