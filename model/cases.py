@@ -286,7 +286,7 @@ BROKEN_SENDING = (
         "guard-only-sent", "outbox", "the guard claims from ready, too", "Ends", {"LIVENESS": 1}, claim="Ends"
     ),
     Break("no-attempt", "outbox", "a message carries its attempt", "BackoffKept", {}),
-    Break("mark-blind", "outbox", "marking it sent compares", "LeaseKept", {}),
+    Break("mark-blind", "outbox", "a claim that sends compares", "LeaseKept", {}),
     Break("guard-no-cas", "outbox", "the guard claims by comparing", "OneOutcome", {}),
 )
 

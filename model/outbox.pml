@@ -1,7 +1,8 @@
 /* One run on its way through an engine of others: a publisher, a broker that loses and repeats, a guard.
  *
- * What is in the ledger is authority, the broker is a wake-up. A publisher sends a message and then marks the run
- * `sent`; a guard in front of the body claims the run from the ledger. Anything may stop anywhere.
+ * What is in the ledger is authority, the broker is a wake-up. A publisher marks the run `sent` as it claims it, and
+ * sends the message after that; a guard in front of the body claims the run from the ledger. Anything may stop
+ * anywhere.
  *
  * The names in CLAIM are the promises. docs/explanation/model.md says what of the source each step stands for.
  */
@@ -40,32 +41,32 @@ byte losses, copies, crashes, failures, outages;
 
 #define HOLDS (state == running && mine == token)
 
-/* Publish, then mark: between the two anything may happen. */
+/* Claim for sending, then send: between the two anything may happen, and the message may be very late. */
 proctype publisher(byte me) {
     byte which;
-    bool published;
+#ifdef BREAK_MARK_BLIND
+    bool looked;
+#endif
 end:
     do
-    :: atomic { which == 0 && state == ready && !backoff -> which = attempt + 1 }
-    :: atomic { which > 0 && !published && on_the_way < MESSAGES_MAX ->
-            message[which]++; on_the_way++; published = true;
-            printf("publisher %d: attempt %d\n", me, which)
-        }
-    :: atomic { published ->
-            if
 #ifdef BREAK_MARK_BLIND
-            :: state != succeeded ->
+    :: atomic { which == 0 && !looked && state == ready && !backoff -> looked = true }
+    :: atomic { looked && state == succeeded -> looked = false }
+    :: atomic { looked && state != succeeded ->
+            looked = false;
 #else
-            :: state == ready && which == attempt + 1 ->
+    :: atomic { which == 0 && state == ready && !backoff ->
 #endif
-                CLAIM(LeaseKept, state != running || lapsed);
-                state = sent; printf("publisher %d marks it sent\n", me)
-            :: else -> printf("publisher %d may not mark it sent\n", me)
-            fi;
-            which = 0; published = false
+            CLAIM(LeaseKept, state != running || lapsed);
+            which = attempt + 1;
+            state = sent; printf("publisher %d claims attempt %d for sending\n", me, which)
+        }
+    :: atomic { which > 0 && on_the_way < MESSAGES_MAX ->
+            message[which]++; on_the_way++; printf("publisher %d sends attempt %d\n", me, which);
+            which = 0
         }
     :: atomic { which > 0 && crashes < CRASHES ->
-            crashes++; which = 0; published = false; printf("publisher %d dies\n", me)
+            crashes++; which = 0; printf("publisher %d dies\n", me)
         }
     od
 }

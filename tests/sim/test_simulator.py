@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from onebeat.core.messages import Answer
+from onebeat.core.messages import Answer, RunQuery
+from onebeat.core.model import RunState
 from onebeat.store.memory import MemoryStore
 from onebeat.testing import simulator
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import LEDGER_VERBS, WRITING_VERBS
-from onebeat.testing.sim_draw import ACTS, KINDS, MILD, NAMES, Plan
+from onebeat.testing.sim_draw import ACTS, FLEET, KINDS, MILD, NAMES, UNGUARDED, Plan
 from onebeat.testing.sim_shrink import INDISPENSABLE, Shrinking
 from onebeat.testing.sim_summary import Survived
 from onebeat.testing.sim_world import SILENT, TELLING, WRITING, World
@@ -120,6 +121,21 @@ def test_dense_worlds_and_calm_ones_are_lived_through() -> None:
     calm = [each for each in lived if each.calm]
     assert 0 < len(calm) < len(lived) / 2
     assert min(each.node_hours for each in calm) > 1 > max(each.node_hours for each in lived if not each.calm)
+
+
+@pytest.mark.slow
+def test_a_fleet_executes_what_it_is_sent_and_a_broker_loses_doubles_and_delays_messages() -> None:
+    world = next(world for seed in range(100) if (world := World(seed, MemoryStore)).fleet)
+
+    simulator.live(world)
+
+    nodes = {effect.node.rstrip("0123456789.") for effect in world.watch.seen.effects.values()}
+    runs = [run for run in world.store.runs(RunQuery(limit=10_000)) if run.target.startswith(FLEET)]
+    handed_over = {run.target for run in runs if run.state is RunState.HANDED_OVER}
+    assert nodes == {"fleet", "worker"}
+    assert sum(run.state is RunState.SUCCEEDED for run in runs) > 10
+    assert handed_over <= {f"{FLEET}:{UNGUARDED}"}
+    assert min(world.faults[kind] for kind in ("message lost", "message copied", "message late")) > 0
 
 
 @pytest.fixture

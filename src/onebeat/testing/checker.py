@@ -15,6 +15,7 @@ from onebeat.core.messages import (
     Answer,
     AnyTransition,
     Change,
+    Claim,
     Claimed,
     Edit,
     PutAnswer,
@@ -83,6 +84,10 @@ class Checker:
 
     def claimed(self, claimed: Claimed, at: datetime) -> Iterable[str]:
         """Look at a lease that was given."""
+        return ()
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterable[str]:
+        """Look at a run that a claim sends."""
         return ()
 
     def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterable[str]:

@@ -16,6 +16,7 @@ from onebeat.core.messages import (
     Claimed,
     Edit,
     Finish,
+    Guard,
     Hold,
     Lost,
     PutAnswer,
@@ -57,18 +58,35 @@ class OneOutcome(Checker):
 
     def claimed(self, claimed: Claimed, at: datetime) -> Iterator[str]:
         """A token is larger than all before, and at least the clock; nobody has the run, nor has it ended."""
+        if claimed.run.id in self.seen.sent:
+            yield f"{claimed.run.id} was leased by a claim while its message was on its way"
+        yield from self._leased(claimed.run.id, claimed.run.token, str(claimed.run.holder), at)
+
+    def _leased(self, run_id: str, token: int, holder: str, at: datetime) -> Iterator[str]:
+        if token <= self.seen.token_max or token < micros(at):
+            yield f"{run_id} was leased with token {token}; {self.seen.token_max} had been given before"
+        if run_id in self.seen.leases:
+            yield f"{run_id} was leased to {holder} while {self.seen.leases[run_id].holder} had it"
+        if run_id in self.seen.ended:
+            yield f"{run_id} was leased again after it had ended: {self.seen.ended[run_id]}"
+        if self.seen.complete and run_id not in self.seen.runs:
+            yield f"{run_id} was leased, and nobody was told to have created it"
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """One publisher has a run at a time; nobody has it under a lease, and it has not ended."""
         run = claimed.run
-        if run.token <= self.seen.token_max or run.token < micros(at):
-            yield f"{run.id} was leased with token {run.token}; {self.seen.token_max} had been given before"
-        if run.id in self.seen.leases:
-            yield f"{run.id} was leased to {run.holder} while {self.seen.leases[run.id].holder} had it"
-        if run.id in self.seen.ended:
-            yield f"{run.id} was leased again after it had ended: {self.seen.ended[run.id]}"
-        if self.seen.complete and run.id not in self.seen.runs:
-            yield f"{run.id} was leased, and nobody was told to have created it"
+        if run.id in self.seen.sent or run.id in self.seen.leases or run.id in self.seen.ended:
+            yield f"{run.id} was sent by {claim.holder}, and it was sent, leased or ended already"
+        if self.seen.complete and run.token != self.seen.tokens.get(run.id, 0):
+            yield f"{run.id} was sent, and has the token {run.token} that nobody was given"
+        latest = claim.until_max or claim.until
+        if run.resend_at is None or not claim.until <= run.resend_at <= latest:
+            yield f"{run.id} is sent again at {run.resend_at}, and not from {claim.until} to {latest}"
 
     def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterator[str]:
         """Only the current token is accepted, also by a Lost, and only after the lease lapsed."""
+        if isinstance(step, Guard) and accepted(answer):
+            yield from self._leased(step.run_id, answer.token, step.holder, at)
         if not isinstance(step, Start | Renew | Release | Finish | Lost):
             return
         lease = self.seen.leases.get(step.run_id)
@@ -132,10 +150,18 @@ class Overlapping(Checker):
 
     def claimed(self, claimed: Claimed, at: datetime) -> Iterator[str]:
         """With this lease the schedule has no more than the limit that its oldest lease was created under."""
-        run = claimed.run
-        leased = self.seen.leased.get(run.schedule_id, set()) | {run.id}
-        if len(leased) > self.seen.most_running(run.schedule_id, leased):
-            yield f"{run.schedule} has {len(leased)} leases at once: {', '.join(sorted(leased))}"
+        yield from self._leased(claimed.run.schedule_id, claimed.run.id)
+
+    def _leased(self, schedule_id: int, run_id: str) -> Iterator[str]:
+        leased = self.seen.leased.get(schedule_id, set()) | {run_id}
+        if len(leased) > self.seen.most_running(schedule_id, leased):
+            name = self.seen.rows[schedule_id].name
+            yield f"{name} has {len(leased)} leases at once: {', '.join(sorted(leased))}"
+
+    def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterator[str]:
+        """A guard's lease counts as any other."""
+        if isinstance(step, Guard) and accepted(answer) and step.run_id in self.seen.runs:
+            yield from self._leased(self.seen.runs[step.run_id].schedule_id, step.run_id)
 
     def look(self, seen_now: Picture) -> Iterator[str]:
         """No more live runs than the limit, and none waiting below it."""
@@ -383,8 +409,12 @@ class Watch:
     def _claim(self, claim: Claim, claimed: Sequence[Claimed], at: datetime) -> None:
         for each in claimed:
             for checker in self.checkers:
-                self._judge(checker, checker.claimed(each, at))
-            self.seen.took_claim(each)
+                found = checker.sent(claim, each, at) if claim.sends else checker.claimed(each, at)
+                self._judge(checker, found)
+            if claim.sends:
+                self.seen.took_sent(each)
+            else:
+                self.seen.took_claim(each)
 
     def _advance(self, steps: Sequence[AnyTransition], answers: Sequence[Advanced], at: datetime) -> None:
         for step, answer in zip(steps, answers, strict=True):

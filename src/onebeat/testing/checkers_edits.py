@@ -3,10 +3,21 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from onebeat.core.messages import Answer, Claimed, Edit, PutAnswer, Request
+from onebeat.core.messages import (
+    Advanced,
+    Answer,
+    AnyTransition,
+    Claim,
+    Claimed,
+    Edit,
+    Guard,
+    PutAnswer,
+    Request,
+)
 from onebeat.core.model import MICROSECOND, Decision, Schedule, Settlement
 from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.testing.checker import Checker, Picture
+from onebeat.testing.evidence import accepted
 from onebeat.testing.sums import expected
 
 
@@ -96,6 +107,15 @@ class EditsGovern(Checker):
         born = self.seen.runs.get(claimed.run.id)
         if born is not None and born.number != claimed.run.number:
             yield f"{claimed.run.id} was fired under definition {born.number} and leased under another"
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """Nor is it sent."""
+        yield from self.claimed(claimed, at)
+
+    def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterator[str]:
+        """Nor let in by a guard."""
+        if isinstance(step, Guard) and accepted(answer) and step.run_id in self.seen.cancelled:
+            yield f"{step.run_id} was let in by a guard after its cancel had been accepted"
 
     def rest(self, seen_now: Picture) -> Iterator[str]:
         """The trail holds every accepted edit, in order; the runs that were acknowledged are there."""

@@ -3,7 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from onebeat.core.messages import Answer, Change, Claimed, Edit, PutAnswer
+from onebeat.core.messages import (
+    Advanced,
+    Answer,
+    AnyTransition,
+    Change,
+    Claim,
+    Claimed,
+    Edit,
+    Guard,
+    PutAnswer,
+)
 from onebeat.core.model import Decision, NewRun, Schedule, Settlement, instant_text
 from onebeat.testing.checker import Checker, Picture
 from onebeat.testing.evidence import Effect, Evidence
@@ -170,6 +180,13 @@ class NoGap(Checker):
 
     def claimed(self, claimed: Claimed, at: datetime) -> Iterator[str]:
         """A body is told of all that its run stands for."""
+        yield from self._told(claimed)
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """So is a message."""
+        yield from self._told(claimed)
+
+    def _told(self, claimed: Claimed) -> Iterator[str]:
         count, run = self.seen.stands_for.get(claimed.run.id, (0,))[0], claimed.run
         told = (run.key is None) if run.fold is None else run.fold.count
         if self.seen.complete and told != count:
@@ -266,6 +283,17 @@ class NeverEarly(Checker):
         run = claimed.run
         if run.ready_at > at:
             yield f"{run.id} was leased {run.ready_at - at} before it was ready"
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """It is sent only then, too."""
+        yield from self.claimed(claimed, at)
+
+    def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterator[str]:
+        """No message lets an attempt in that is not due yet."""
+        ready_at = self.seen.ready_at.get(step.run_id)
+        early = ready_at is not None and ready_at > self._reached(at)
+        if isinstance(step, Guard) and answer.answer is Answer.ACCEPTED and early:
+            yield f"attempt {step.attempt} of {step.run_id} was let in at {at}, and is due at {ready_at}"
 
     def began(self, effect: Effect) -> Iterator[str]:
         """A body begins only when its run is due."""

@@ -22,11 +22,13 @@ from onebeat.core.messages import (
     Edit,
     Finish,
     Guard,
+    HandOver,
     Hold,
     Lost,
     Purged,
     Release,
     Renew,
+    Resend,
     Start,
 )
 from onebeat.core.model import Decision, Definition, NewRun, Outcome, Policy, RunState, Schedule, Settlement
@@ -99,12 +101,14 @@ class Evidence:
         self.runs: dict[str, Born] = {}
         self.fired: dict[tuple[int, int, datetime], str] = {}
         self.stands_for: dict[str, tuple[int, datetime, datetime]] = {}  # run -> count, first and last
+        self.sent: set[str] = set()  # runs that a claim sent, and that have not come back or been taken
         self.leases: dict[str, Lease] = {}
         self.leased: dict[int, set[str]] = {}  # schedule -> runs under a lease
         self.tokens: dict[str, int] = {}  # the last one given
         self.token_max = 0
         self.ended: dict[str, Ended] = {}
         self.retried: dict[tuple[str, int], Outcome] = {}  # attempts that ended with a retry
+        self.ready_at: dict[str, datetime] = {}  # of runs that are tried again: from when on
         self.started: set[tuple[str, int]] = set()
         self.reported: dict[str, int] = {}  # attempts that a holder reported, and that will be repeated
         self.cancelled: set[str] = set()
@@ -205,6 +209,10 @@ class Evidence:
         assert run.holder is not None
         self._lease(run.id, run.schedule_id, Lease(run.token, run.holder, run.lease_until))
 
+    def took_sent(self, claimed: Claimed) -> None:
+        """Enter a run that goes out as a message."""
+        self.sent.add(claimed.run.id)
+
     def _lease(self, run_id: str, schedule_id: int, lease: Lease) -> None:
         self.leases[run_id] = lease
         self.tokens[run_id] = lease.token
@@ -219,6 +227,8 @@ class Evidence:
     def took_step(self, step: AnyTransition, answer: Advanced) -> None:
         """Enter an accepted transition."""
         lease = self.leases.get(step.run_id)
+        if isinstance(step, Resend | Guard | HandOver | Cancel):
+            self.sent.discard(step.run_id)
         match step:
             case Start():
                 self.started.add((step.run_id, step.token))
@@ -235,6 +245,7 @@ class Evidence:
                     self.ended[step.run_id] = Ended(step.token, outcome, answer.state)
                 else:
                     self.retried[step.run_id, step.token] = outcome
+                    self.ready_at[step.run_id] = step.verdict.at
                     if isinstance(step, Finish) and outcome is not Outcome.LOST:
                         self.reported[step.run_id] = self.reported.get(step.run_id, 0) + 1
                 self._unlease(step.run_id)

@@ -27,6 +27,12 @@ from onebeat.core.model import (
 T = TypeVar("T")
 
 KIND = "sim"
+FLEET = "fleet"
+"""The kind of targets that a fleet executes, in worlds that have one; and what leaves it out of them."""
+GUARDED, UNGUARDED = "guarded", "unguarded"
+FLEETS = 0.25
+"""The share of worlds that have a fleet."""
+
 COMMON, RARE = f"{KIND}:common", f"{KIND}:rare"
 """The targets: every worker runs the common one, and only the first runs the rare one."""
 
@@ -53,6 +59,10 @@ KINDS = (
     "slow store",
     *(f"clock {shape}" for shape in CLOCKS),
     "clock set back",
+    "broker away",
+    "message lost",
+    "message copied",
+    "message late",
     "edit conflict",
     "hint lost",
 )
@@ -172,6 +182,12 @@ class Draw:
     def _target(self) -> Target:
         rare = self.chance() < 0.1
         return Target(kind=KIND, address=(RARE if rare else COMMON).partition(":")[2])
+
+    def aimed(self, definition: Definition) -> Definition:
+        """Return a definition, or the same for the fleet to execute."""
+        chance, address = self.chance(), UNGUARDED if self.chance() < 0.15 else GUARDED
+        target = Target(kind=FLEET, address=address)
+        return replace(definition, target=target) if chance < 0.6 else definition
 
     def trigger(self, now: datetime) -> TriggerSpec:
         """Return a trigger of a kind for which sums.py has a sum."""

@@ -12,8 +12,8 @@ from onebeat.core import edits
 from onebeat.core.decide import admit
 from onebeat.core.errors import InvalidInput, Refused, StoreUnavailable
 from onebeat.core.messages import Answer, Cancel, Edit, Hold, Request, RunQuery, ScheduleQuery
-from onebeat.core.model import LIVE, Load, RunState, Schedule
-from onebeat.testing.sim_draw import ACTS, NAMES
+from onebeat.core.model import LIVE, Definition, Load, RunState, Schedule
+from onebeat.testing.sim_draw import ACTS, FLEET, NAMES
 from onebeat.testing.sim_world import Node, World
 
 TRIES = 4
@@ -122,7 +122,7 @@ class Editor(Node):
         tombstone = found[0][0] if found else None
         if tombstone is not None and not tombstone.deleted:
             return
-        definition = self.draw.definition(author.cut_at)
+        definition = self._aimed(name, self.draw.definition(author.cut_at))
         run_now = self.draw.chance() < 0.2
         try:
             edit = edits.create(name, definition, author, tombstone=tombstone, run_now=run_now)
@@ -131,9 +131,16 @@ class Editor(Node):
         answer = self._put(edit)
         self.world.faults["edit conflict"] += answer is Answer.STALE
 
+    def _aimed(self, name: str, definition: Definition) -> Definition:
+        """Return the definition, where there is a fleet perhaps for it: drawn apart, as all about it is."""
+        if not self.world.fleet:
+            return definition
+        return self.world.drawn(self.holder, self._steps, name, FLEET).aimed(definition)
+
     def _change(self, name: str) -> None:
         def change(row: Schedule, load: Load, author: edits.Author) -> Edit:
-            return edits.edit(row, load, self.draw.changed(row.definition, author.cut_at), author)
+            wanted = self._aimed(name, self.draw.changed(row.definition, author.cut_at))
+            return edits.edit(row, load, wanted, author)
 
         self._edit(name, _alive(change))
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from onebeat.core.errors import TargetNotFound
 from onebeat.core.messages import Claimed, LogLine, Note, Report, Share
-from onebeat.core.model import Outcome, Target
+from onebeat.core.model import Outcome, Run, Target
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
@@ -61,6 +61,35 @@ class WorkerNode(Node):
         return wake_at if ends_at is None else min(wake_at, ends_at + self.world.shift)
 
 
+def see_begin(world: World, node: Node, run: Run) -> None:
+    """Let the world see that a body begins: from here on its effect is there."""
+    world.see(
+        world.watch.began,
+        Effect(
+            run_id=run.id,
+            token=run.token,
+            attempt=run.attempt,
+            schedule=run.schedule,
+            occurrence_at=run.occurrence_at,
+            node=node.holder,
+            at=world.clock.now(),
+        ),
+    )
+
+
+def body_report(key: tuple[str, int], body: Body) -> Report:
+    """Return how a body ended, of the run and under the token of its key."""
+    failed = body.ends == "failed"
+    return Report(
+        run_id=key[0],
+        token=key[1],
+        outcome=Outcome.FAILED if failed else Outcome.SUCCEEDED,
+        result=None if failed else {"token": key[1]},
+        error="it failed, as drawn" if failed else None,
+        error_type="Drawn" if failed else "",
+    )
+
+
 class Running(NamedTuple):
     """A body under way."""
 
@@ -101,18 +130,7 @@ class Bodies:
     def start(self, claimed: Claimed, until: datetime) -> None:
         """Begin a body: from here on its effect is in the world."""
         world, run = self._world, claimed.run
-        world.see(
-            world.watch.began,
-            Effect(
-                run_id=run.id,
-                token=run.token,
-                attempt=run.attempt,
-                schedule=run.schedule,
-                occurrence_at=run.occurrence_at,
-                node=self._node.holder,
-                at=world.clock.now(),
-            ),
-        )
+        see_begin(world, self._node, run)
         body = world.drawn(run.id, run.attempt).body()
         timeout = claimed.definition.policy.timeout
         deadline = None if timeout is None or run.started_at is None else run.started_at + timeout
@@ -124,18 +142,7 @@ class Bodies:
     def reports(self) -> list[Report]:
         """Return the bodies that have ended."""
         ended = [key for key, each in self._running.items() if each.ends_at <= self._world.time]
-        return [self._report(key, self._running.pop(key).body) for key in ended]
-
-    def _report(self, key: tuple[str, int], body: Body) -> Report:
-        failed = body.ends == "failed"
-        return Report(
-            run_id=key[0],
-            token=key[1],
-            outcome=Outcome.FAILED if failed else Outcome.SUCCEEDED,
-            result=None if failed else {"token": key[1]},
-            error="it failed, as drawn" if failed else None,
-            error_type="Drawn" if failed else "",
-        )
+        return [body_report(key, self._running.pop(key).body) for key in ended]
 
     def notes(self) -> list[Note]:
         """Return what bodies said."""

@@ -22,23 +22,23 @@ from onebeat.testing.checkers import Broken, Watch
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import WRITING_VERBS
 from onebeat.testing.sim_clocks import NodeClock
-from onebeat.testing.sim_draw import WHOLE, Draw, Plan
+from onebeat.testing.sim_draw import FLEET, FLEETS, WHOLE, Draw, Plan
 from onebeat.testing.sim_pace import pace
 
 WRITING = frozenset(WRITING_VERBS)
 TELLING = {
-    "put": frozenset({"dispatcher", "worker"}),
+    "put": frozenset({"dispatcher", "worker", "outbox"}),
     "hold": frozenset({"dispatcher"}),
-    "settle": frozenset({"worker"}),
-    "request": frozenset({"worker"}),
-    "advance": frozenset({"worker"}),
+    "settle": frozenset({"worker", "outbox"}),
+    "request": frozenset({"worker", "outbox"}),
+    "advance": frozenset({"worker", "outbox"}),
 }
 """Verbs after which others may find something to do, and who."""
 SILENT = frozenset({"wait", "wake", "close"})
 """Verbs of the Ledger that are no calls of a step: waiting is the world's business."""
 
-ENGINE = frozenset({"dispatcher", "worker"})
-"""Roles of nodes that run the engine."""
+ENGINE = frozenset({"dispatcher", "worker", "outbox", "fleet"})
+"""Roles of nodes that run the engine, and of workers that are not ours."""
 
 READS = 0.15
 """How much less likely anything is before a call that only reads: most calls do, and they matter less."""
@@ -222,6 +222,7 @@ class World:
         self.draw = self.drawn("cluster")
         self.luck = self.draw.luck()
         self._hints = self.drawn("hints")
+        self.fleet = self.drawn(FLEET).chance() < FLEETS and self.has(FLEET)
         self.lease_s = self.pace.lease.total_seconds()
         self.time = NOON
         self.shift = timedelta(0)

@@ -28,12 +28,13 @@ from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.checkers import Broken
 from onebeat.testing.clock import NOON
-from onebeat.testing.sim_draw import ACTS, COMMON, KINDS, NAMES, RARE, WHOLE, Plan
+from onebeat.testing.sim_draw import ACTS, COMMON, FLEET, KINDS, NAMES, RARE, WHOLE, Plan
 from onebeat.testing.sim_editor import Editor
+from onebeat.testing.sim_fleet import Broker, FleetNode, OutboxNode
 from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
 from onebeat.testing.sim_shrink import Shrinking
 from onebeat.testing.sim_summary import Survived, summary
-from onebeat.testing.sim_world import World, WorldEnds
+from onebeat.testing.sim_world import Node, World, WorldEnds
 
 TRIES = 200
 """How many worlds are tried to find a smaller one that breaks in the same way."""
@@ -144,6 +145,7 @@ def populate(world: World) -> list[Editor]:
             WorkerNode(world, f"worker{number}", (COMMON,) if number else (COMMON, RARE))
             for number in range(world.pace.workers)
         ),
+        *(_fleet(world) if world.fleet else ()),
         *editors,
         Weather(world, "weather"),
     ]
@@ -153,6 +155,15 @@ def populate(world: World) -> list[Editor]:
     for name in NAMES[: world.draw.one((5, 6, 7))]:
         editors[0].act(name)
     return editors
+
+
+def _fleet(world: World) -> list[Node]:
+    """Return two outboxes, and two workers of others behind one broker."""
+    broker = Broker(world)
+    return [
+        *(OutboxNode(world, f"outbox{number}", broker) for number in range(2)),
+        *(FleetNode(world, f"fleet{number}", broker) for number in range(2)),
+    ]
 
 
 # --- many worlds --------------------------------------------------------------------------------------
@@ -287,8 +298,12 @@ def _store(kind: str) -> str:
 
 def _left_out(names: str) -> frozenset[str]:
     wanted = frozenset(name.strip() for name in names.split(","))
-    known = {*KINDS, *ACTS, *NAMES, "overtaking"}
-    strange = [name for name in wanted - known if not re.fullmatch(r"(dispatcher|worker|editor)\d", name)]
+    known = {*KINDS, *ACTS, *NAMES, "overtaking", FLEET}
+    strange = [
+        name
+        for name in wanted - known
+        if not re.fullmatch(r"(dispatcher|worker|editor|outbox|fleet)\d", name)
+    ]
     if strange:
         raise argparse.ArgumentTypeError(
             f"{', '.join(sorted(strange))}: nothing in a world is called so; there are nodes (worker1), "
