@@ -146,10 +146,11 @@ class WakingLost(AgainByHand):
     def act(self, shell: Shell) -> object:
         if shell.kind == "redis":
             return shell.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        return shell.ask(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE 'onebeat%' AND query LIKE 'LISTEN %'"
-        )
+        return shell.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENS}")
+
+
+LISTENS = "application_name LIKE 'onebeat%' AND query ~ '^(LISTEN|NOTIFY) '"
+"""Of a connection on PostgreSQL: by the last that it said. A line that others are woken by says so itself."""
 
 
 class RowsHeld(Usual):

@@ -14,6 +14,7 @@ import pytest
 from chaos.faults.kinds import ALL, for_store
 from chaos.faults.nodes import JUMPS_S
 from chaos.faults.protocol import SERVERS, STORES, Ending, Fault, Nobody
+from chaos.faults.rows import LISTENS
 from chaos.faults.servers import callers
 from chaos.hand import Away, Shell, hand_on
 from chaos.place import Node, Place
@@ -230,8 +231,7 @@ def lines_of(shell: Shell) -> set[str]:
     if shell.kind == "redis":
         lines = str(shell.ask("CLIENT", "LIST", "TYPE", "pubsub")).splitlines()
         return {line.split()[0] for line in lines}
-    listening = "application_name LIKE 'onebeat%' AND query LIKE 'LISTEN %'"
-    return {str(pid) for (pid,) in shell.ask(f"SELECT pid FROM pg_stat_activity WHERE {listening}")}
+    return {str(pid) for (pid,) in shell.ask(f"SELECT pid FROM pg_stat_activity WHERE {LISTENS}")}
 
 
 def lines_are_others(scene: Scene) -> Shown:
