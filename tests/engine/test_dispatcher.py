@@ -173,6 +173,26 @@ def test_a_row_that_the_store_cannot_write_is_found_and_set_aside_alone(lab: Lab
     assert [len(lab.runs(name)) for name in ("a", "c", "d")] == [1, 1, 1]
 
 
+def test_an_error_that_has_passed_by_the_next_try_is_blamed_on_no_row(lab: Lab) -> None:
+    node = lab.node()
+    for name in ("a", "b", "c"):
+        lab.put(name)
+    lab.clock.advance(seconds(60))
+    real, failures = node.store.store.settle, iter(["the batch", "its first row"])
+
+    def settle(now: datetime, decisions: list[Decision]) -> Settled:
+        if what := next(failures, None):
+            raise RuntimeError(f"{what} meets a line that breaks")
+        return real(now, decisions)
+
+    node.store.settle = settle
+
+    node.dispatcher.step()
+
+    assert quarantined(lab) == set()
+    assert [len(lab.runs(name)) for name in ("a", "b", "c")] == [1, 1, 1]
+
+
 def test_an_error_that_meets_every_row_sets_none_aside(lab: Lab) -> None:
     node = lab.node()
     for name in ("a", "b"):

@@ -17,11 +17,13 @@ from tests.store.test_migrations import STARTING
 
 from onebeat.core.codec import FORMAT
 from onebeat.core.errors import InvalidInput, MissingExtra, SchemaMismatch, StoreError, StoreUnavailable
-from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish, PutAnswer
+from onebeat.core.messages import Answer, Done, Edit, EventQuery, Finish, Hold, PutAnswer
 from onebeat.core.model import Event, Outcome, Overlap, RunState
 from onebeat.engine.clock import SystemClock
 from onebeat.store import migrations, upkeep
 from onebeat.store.dialects import postgres_driver
+from onebeat.store.dialects.postgres_session import Executing
+from onebeat.store.dialects.postgres_waking import Listener
 from onebeat.store.dialects.protocol import Session
 from onebeat.store.open import open_dialect, open_store
 from onebeat.store.sql import CURSOR, CURSOR_LOCKED, CURSOR_MOVED, SqlStore
@@ -291,6 +293,23 @@ def test_a_node_that_stands_still_within_a_transaction_does_not_keep_its_rows(
 
         assert (seen.result(), len(tries)) == (2, 2)  # it was told, and has done the whole again
     assert other.cursor("mine") == 3
+
+
+@pytest.mark.server("postgres")
+def test_what_is_committed_is_done_though_the_line_to_tell_others_by_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(db: Executing) -> None:
+        db.execute("SELECT pg_terminate_backend(pg_backend_pid())", ())
+
+    with closing(open_store(ledgers.ledger_url("postgres", tmp_path), SystemClock())) as store:
+        assert isinstance(store, SqlStore)
+        # A process that has not waited yet tells others by an ordinary connection.
+        monkeypatch.setattr(Listener, "say", lambda self, db: cut_off(db))
+
+        assert store.hold(Hold(since_at=store.now(), actor="me"), "first") is None
+
+        assert (store.held() or Hold(since_at=NOON)).actor == "me"
 
 
 @pytest.mark.server("postgres")

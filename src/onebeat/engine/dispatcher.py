@@ -244,8 +244,9 @@ class Dispatcher:
     def _committed(self, now: datetime, decisions: list[Decision]) -> tuple[Settled, dict[int, str]]:
         """Commit; where the store refuses a batch with an error, find the rows that are to blame.
 
-        A row is blamed only if a neighbour of the same batch could be committed: an error that meets every
-        row is the store's, or ours, and setting schedules aside would make it worse.
+        A row is blamed only if it fails once more after a neighbour of the same batch could be committed: an
+        error that meets every row is the store's, or ours, as is one that passes, and setting schedules aside
+        would make it worse.
         """
         if not decisions:
             return Settled(at=now), {}
@@ -257,24 +258,25 @@ class Dispatcher:
             if len(decisions) == 1:
                 raise
             at = now
-            won: list[bool] = []
+            won: dict[int, bool] = {}
             refused: dict[int, str] = {}
-            for decision in decisions:
-                try:
-                    settled = self._store.settle(now, [decision])
-                except StoreUnavailable:
-                    raise
-                except Exception as alone:  # noqa: BLE001 - it is raised again where all of them fail
-                    won.append(False)
-                    refused[decision.schedule_id] = f"it cannot be settled: {_told(alone)}"
-                else:
-                    if settled.early_by is not None or settled.held:
-                        return settled, {}
-                    at = settled.at
-                    won += settled.won
-            if len(refused) == len(decisions):
-                raise error from None
-            return Settled(at=at, won=tuple(won)), refused
+            for again in (False, True):
+                for decision in [each for each in decisions if each.schedule_id not in won]:
+                    try:
+                        settled = self._store.settle(now, [decision])
+                    except StoreUnavailable:
+                        raise
+                    except Exception as alone:  # noqa: BLE001 - it is raised again where all of them fail
+                        refused[decision.schedule_id] = f"it cannot be settled: {_told(alone)}"
+                    else:
+                        if settled.early_by is not None or settled.held:
+                            return settled, {}
+                        at = settled.at
+                        won[decision.schedule_id] = settled.won[0]
+                        refused.pop(decision.schedule_id, None)
+                if not again and len(refused) == len(decisions):
+                    raise error from None
+            return Settled(at=at, won=tuple(won.get(each.schedule_id, False) for each in decisions)), refused
 
     def _counted(
         self, rows: Mapping[int, Owing], decisions: list[Decision], settled: Settled, now: datetime

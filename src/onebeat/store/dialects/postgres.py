@@ -21,7 +21,7 @@ from onebeat.store.dialects.postgres_joint import PostgresJoint
 from onebeat.store.dialects.postgres_session import CLOCK, PostgresSession, ReadingSession
 from onebeat.store.dialects.postgres_waking import Listener
 from onebeat.store.dialects.protocol import Cell, Joint, Row, Session, T
-from onebeat.store.dialects.repeating import repeated
+from onebeat.store.dialects.repeating import Passing, repeated
 from onebeat.store.waking import ServerClock, Waiting
 
 OLDEST = 130_000
@@ -190,7 +190,7 @@ class Postgres:
         if self._listener.listens:
             self._listener.tell()
             return
-        with suppress(OnebeatError), self._lent() as db:
+        with suppress(OnebeatError, Passing), self._lent() as db:  # what was done stays done, heard of or not
             self._listener.say(db)
 
     def wake(self) -> None:
