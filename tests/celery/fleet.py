@@ -74,7 +74,7 @@ class Fleet:
     ) -> subprocess.Popen[bytes]:
         """Start a worker and return when it takes tasks. In a group of its own: a kill takes its children."""
         environment = os.environ | {
-            "PYTHONPATH": str(TOP),
+            "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TOP)]).lstrip(os.pathsep),
             "ONEBEAT_URL": self.ledger,
             "SHOP_BROKER": self.broker,
             "SHOP_GUARD": guard,
