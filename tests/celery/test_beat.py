@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import subprocess
-import sys
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as client
 from celery import Celery
 from celery.beat import Service as CeleryService
 from celery.schedules import crontab
+from tests.celery.beats import LEDGERS, PATIENCE_S, Shop
 from tests.servers import redis
 
 from onebeat import Onebeat
 from onebeat.celery.beat import Beat
 from onebeat.core.errors import InvalidInput, Refused
-from onebeat.core.messages import RunQuery
-from onebeat.core.model import FINISHED, RunState
-
-TOP = Path(__file__).parents[2]
-PATIENCE_S = 100
+from onebeat.core.model import RunState
 
 
 def an_app(url: str | None, **conf: Any) -> Any:
@@ -182,94 +172,9 @@ def test_closing_in_the_middle_of_a_start_leaves_it_to_the_close_that_follows(fi
 # --- real beats -----------------------------------------------------------------------------------------
 
 
-class Shop:
-    """A broker, a ledger, beats as processes, and who counts what arrives."""
-
-    def __init__(self, ledger: Callable[[redis.Own], str], place: Path) -> None:
-        self.broker = redis.Own()
-        self.url = ledger(self.broker)
-        self.place = place
-        self.beats: list[subprocess.Popen[bytes]] = []
-        self.arrived: list[dict[str, Any]] = []
-
-    def start(self, *words: str, period: float = 1.0) -> subprocess.Popen[bytes]:
-        """Start a beat, by Celery's own command."""
-        env = os.environ | {
-            "SHOP_BROKER": self.broker.url,
-            "SHOP_PERIOD": str(period),
-            "SHOP_CONF": json.dumps({"onebeat_url": self.url}),
-            "PYTHONPATH": str(TOP),
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "tests.celery.shop_beats",
-            "beat",
-            "-l",
-            "info",
-            *words,
-        ]
-        with (self.place / f"beat{len(self.beats)}.log").open("wb") as log:
-            self.beats.append(
-                subprocess.Popen(command, cwd=self.place, env=env, stdout=log, stderr=subprocess.STDOUT)
-            )
-        return self.beats[-1]
-
-    def take(self, enough: Callable[[], bool]) -> None:
-        """Take messages off the queue, as a worker does, until there are enough."""
-        with client.Redis.from_url(self.broker.url, socket_timeout=PATIENCE_S) as queue:
-            while not enough():
-                found: Any = queue.blpop(["celery"], timeout=PATIENCE_S)
-                assert found is not None, self.logs()
-                self.arrived.append(json.loads(found[1])["headers"])
-
-    def runs(self) -> Counter[str]:
-        return Counter(each.get("onebeat_run", "") for each in self.arrived)
-
-    def logs(self) -> str:
-        return "\n".join(
-            path.read_text(errors="replace")[-3000:] for path in sorted(self.place.glob("beat*.log"))
-        )
-
-    def in_state(self, state: RunState) -> set[str]:
-        with Onebeat(self.url) as front:
-            return {run.id for run in front.store.runs(RunQuery(states=(state,), limit=1000))}
-
-    def settled(self) -> set[str]:
-        """Let no more come due, and return the runs that there are once all have been handed over."""
-        with Onebeat(self.url) as front:
-            front.schedules.pause("each-second")
-            for _ in range(PATIENCE_S * 10):
-                runs = list(front.store.runs(RunQuery(limit=1000)))
-                if all(run.state in FINISHED for run in runs):
-                    break
-                threading.Event().wait(0.1)  # nobody is told when a single run has ended
-            assert {run.state for run in runs} == {RunState.HANDED_OVER}, self.logs()
-            assert front.audit().right
-        with client.Redis.from_url(self.broker.url) as queue:
-            while found := queue.lpop("celery"):
-                self.arrived.append(json.loads(str(found, "utf-8"))["headers"])
-        return {run.id for run in runs}
-
-    def stop(self) -> None:
-        for beat in self.beats:
-            if beat.poll() is None:
-                beat.kill()
-            beat.wait()
-        self.broker.stop()
-
-
-LEDGERS: dict[str, Callable[[redis.Own, Path], str]] = {
-    "sqlite": lambda broker, place: f"sqlite:///{place / 'onebeat.db'}",
-    "redis": lambda broker, place: f"{broker.url}?namespace=test-beats",
-}
-
-
 @pytest.fixture(params=LEDGERS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    shop = Shop(lambda broker: LEDGERS[request.param](broker, tmp_path), tmp_path)
+    shop = Shop(request.param, tmp_path)
     yield shop
     shop.stop()
 
@@ -291,3 +196,25 @@ def test_two_beats_send_each_run_once_and_one_that_is_killed_loses_none(shop: Sh
     assert settled == set(shop.runs()), shop.logs()
     # No guard is behind these: what was sent and not yet noted when a beat died is sent again.
     assert {run for run, count in shop.runs().items() if count > 1} <= under_way
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away(tmp_path: Path) -> None:
+    # The peer beside test_seed_36_what_comes_due_while_a_real_broker_is_away_is_sent_once_it_is_back.
+    shop = Shop("sqlite", tmp_path)
+    try:
+        beat = shop.start("-S", "celery.beat:PersistentScheduler", "-s", str(tmp_path / "plain"))
+        shop.take(lambda: len(shop.arrived) >= 2)
+        shop.broker.kill()
+        while (lost := shop.logs().count("Message Error")) < 2:
+            shop.nap()
+        shop.broker.start()
+        shop.take(lambda: len(shop.arrived) >= 4)
+        beat.send_signal(signal.SIGTERM)
+        beat.wait(PATIENCE_S)
+        shop.drain()
+
+        assert len(shop.arrived) <= shop.logs().count("Sending due task") - lost
+    finally:
+        shop.stop()
