@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -254,6 +255,15 @@ def test_what_cannot_be_meant_ends_with_its_status(
     assert terminal(*words) == status
     assert said in terminal.complained
     assert "Traceback" not in terminal.complained
+
+
+def test_a_command_that_served_gives_its_caller_the_logging_back(terminal: Terminal) -> None:
+    root = logging.getLogger()
+    before = [*root.handlers], root.level
+
+    terminal("serve", "--roles", "boss")
+
+    assert ([*root.handlers], root.level) == before
 
 
 IN_UTC = "note: a: its cron text is read in UTC, for no zone was named; --zone does\n"

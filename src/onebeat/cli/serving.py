@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -145,38 +147,51 @@ def serve(
 
     Example: onebeat serve --app shop.beat:beat --threads 20
     """
-    _log_to_stderr_and_runs(log_level)
     session.set(modules=",".join((*session.modules, *flat(modules))))
-    beat = session.beat
-    beat.allow(*session.modules, shell=shell, http=flat(http_allow))
-    beat.migrates = not no_migrate
-    orderly = beat.serve(
-        flat(roles),
-        queues=flat(queues),
-        threads=threads,
-        coroutines=coroutines,
-        http_calls=http_calls,
-        processes=processes,
-        lease=lease,
-        grace=grace,
-        share=None if share is None else _share(share),
-        ready=lambda service: _ready(session, service, lease),
-    )
+    with _logged_to_stderr_and_runs(log_level):
+        beat = session.beat
+        beat.allow(*session.modules, shell=shell, http=flat(http_allow))
+        beat.migrates = not no_migrate
+        orderly = beat.serve(
+            flat(roles),
+            queues=flat(queues),
+            threads=threads,
+            coroutines=coroutines,
+            http_calls=http_calls,
+            processes=processes,
+            lease=lease,
+            grace=grace,
+            share=None if share is None else _share(share),
+            ready=lambda service: _ready(session, service, lease),
+        )
     if not orderly:
         raise click.exceptions.Exit(LEFT_BEHIND)
 
 
-def _log_to_stderr_and_runs(level: str) -> None:
-    """Have what bodies log kept with their runs, and marked with them where a line goes to stderr."""
+@contextmanager
+def _logged_to_stderr_and_runs(level: str) -> Iterator[None]:
+    """Have what bodies log kept with their runs, and marked with them where a line goes to stderr.
+
+    Who calls the command from a program of their own gets their logging back as it was.
+    """
     from onebeat.engine.current import RunLogFilter, RunLogHandler
 
     stderr = logging.StreamHandler()
     stderr.addFilter(RunLogFilter())
-    form = "%(asctime)s %(levelname)s %(name)s %(onebeat_run)s%(message)s"
-    logging.basicConfig(level=level.upper(), format=form, handlers=[stderr])
-    root = logging.getLogger()
-    if not any(isinstance(handler, RunLogHandler) for handler in root.handlers):  # a program may have its own
-        root.addHandler(RunLogHandler())
+    stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(onebeat_run)s%(message)s"))
+    root, keeper = logging.getLogger(), RunLogHandler()
+    before, level_before = [*root.handlers], root.level
+    if not before:
+        root.addHandler(stderr)
+        root.setLevel(level.upper())
+    if not any(isinstance(handler, RunLogHandler) for handler in before):  # a program may have its own
+        root.addHandler(keeper)
+    try:
+        yield
+    finally:
+        root.removeHandler(stderr)
+        root.removeHandler(keeper)
+        root.setLevel(level_before)
 
 
 def _ready(session: Session, service: "Service", lease: timedelta) -> None:
