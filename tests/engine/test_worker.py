@@ -17,8 +17,8 @@ from onebeat.core.model import OnLost, Outcome, Run, RunState, Target
 from onebeat.core.ports import LEASE
 from onebeat.core.triggers.interval import interval, once
 from onebeat.engine.attempt import LAPSED
-from onebeat.engine.repertoire import AGAIN_MAX, THREAD
-from onebeat.engine.worker import LEARN, POLL, WRITES_MAX
+from onebeat.engine.repertoire import AGAIN_MAX, LEARN, THREAD
+from onebeat.engine.worker import POLL, WRITES_MAX
 
 
 @pytest.fixture

@@ -62,9 +62,9 @@ def test_a_seed_is_the_whole_world() -> None:
 def test_what_is_left_out_does_not_happen_and_shifts_nothing_before_it_would_have() -> None:
     whole: list[str] = []
     cut: list[str] = []
-    simulator.survive(7, MemoryStore, whole.append)
+    simulator.survive(6, MemoryStore, whole.append)
 
-    lived = simulator.survive(7, MemoryStore, cut.append, Plan(without=frozenset({"crash after commit"})))
+    lived = simulator.survive(6, MemoryStore, cut.append, Plan(without=frozenset({"crash after commit"})))
 
     crash = next(index for index, line in enumerate(whole) if ": crash after " in line)
     assert crash > 100

@@ -257,26 +257,32 @@ class Dispatcher:
         except Exception as error:
             if len(decisions) == 1:
                 raise
-            at = now
-            won: dict[int, bool] = {}
-            refused: dict[int, str] = {}
-            for again in (False, True):
-                for decision in [each for each in decisions if each.schedule_id not in won]:
-                    try:
-                        settled = self._store.settle(now, [decision])
-                    except StoreUnavailable:
-                        raise
-                    except Exception as alone:  # noqa: BLE001 - it is raised again where all of them fail
-                        refused[decision.schedule_id] = f"it cannot be settled: {_told(alone)}"
-                    else:
-                        if settled.early_by is not None or settled.held:
-                            return settled, {}
-                        at = settled.at
-                        won[decision.schedule_id] = settled.won[0]
-                        refused.pop(decision.schedule_id, None)
-                if not again and len(refused) == len(decisions):
-                    raise error from None
-            return Settled(at=at, won=tuple(won.get(each.schedule_id, False) for each in decisions)), refused
+            return self._committed_singly(now, decisions, error)
+
+    def _committed_singly(
+        self, now: datetime, decisions: list[Decision], error: Exception
+    ) -> tuple[Settled, dict[int, str]]:
+        """Commit one by one, twice, what failed together; raise ``error`` where nothing could be."""
+        at = now
+        won: dict[int, bool] = {}
+        refused: dict[int, str] = {}
+        for again in (False, True):
+            for decision in [each for each in decisions if each.schedule_id not in won]:
+                try:
+                    settled = self._store.settle(now, [decision])
+                except StoreUnavailable:
+                    raise
+                except Exception as alone:  # noqa: BLE001 - it is raised again where all of them fail
+                    refused[decision.schedule_id] = f"it cannot be settled: {_told(alone)}"
+                    continue
+                if settled.early_by is not None or settled.held:
+                    return settled, {}
+                at = settled.at
+                won[decision.schedule_id] = settled.won[0]
+                refused.pop(decision.schedule_id, None)
+            if not again and len(refused) == len(decisions):
+                raise error from None
+        return Settled(at=at, won=tuple(won.get(each.schedule_id, False) for each in decisions)), refused
 
     def _counted(
         self, rows: Mapping[int, Owing], decisions: list[Decision], settled: Settled, now: datetime

@@ -18,15 +18,15 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from onebeat.core.errors import OutletUnavailable, StoreUnavailable
+from onebeat.core.errors import OutletUnavailable
 from onebeat.core.messages import Claim, Claimed, HandOver
-from onebeat.core.model import Event
 from onebeat.core.ports import Clock, Outlet, Store
 from onebeat.engine.attempt import run_event
 from onebeat.engine.current import storable
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
+from onebeat.engine.sayings import Sayings
 
 RESEND = timedelta(seconds=60)
 RESEND_MAX = timedelta(minutes=10)
@@ -42,7 +42,6 @@ its attempt ended somewhere else."""
 BATCH_MIN = 100
 BATCH_MAX = 1000
 ROUNDS_MAX = 100
-LEARN = timedelta(seconds=0.5)
 REASON_CHARS_MAX = 500
 
 _log = logging.getLogger("onebeat.engine")
@@ -75,21 +74,17 @@ class Outbox:
         self._presence = presence
         self._holder = presence.holder
         self._queues = tuple(queues)
-        self._offered = tuple(targets)
         self._resend = resend
         self._resend_max = resend_max
         self._poll = poll
         self._metrics = Metrics() if metrics is None else metrics
         self._batch: list[Claimed] = []  # marked, and the broker has not answered for them yet
         self._handed: list[HandOver] = []  # the broker has them, and the ledger does not know yet
-        self._sayings: list[Event] = []
+        self._sayings = Sayings(store)
         self._size = BATCH_MIN
         self._failures = 0
         self._again_at: datetime | None = None
-        self._repertoire = Repertoire(self._holder, {outlet.kind: outlet})
-        self._aside = aside
-        self._greeted = False
-        self._learn_at: datetime | None = None
+        self._repertoire = Repertoire(self._holder, {outlet.kind: outlet}, offered=targets, aside=aside)
         self._last_now: datetime | None = None
         self._grace: timedelta | None = None
         self._stop_at: datetime | None = None
@@ -121,7 +116,8 @@ class Outbox:
         """Read the store's clock. If it was set back, forget what was planned on it: it may be hours away."""
         now = self._store.now()
         if self._last_now is not None and now < self._last_now:
-            self._learn_at = self._again_at = None
+            self._repertoire.set_back()
+            self._again_at = None
             if self._stop_at is not None:
                 self._stop_at -= self._last_now - now
         self._last_now = now
@@ -132,16 +128,10 @@ class Outbox:
     def _known(self, now: datetime) -> datetime:
         """Learn which targets are asked for, try to resolve them, announce; return when to do so again."""
         stopping = self._grace is not None
-        if not stopping and (self._learn_at is None or now >= self._learn_at):
-            self._repertoire.learn(self._offered, now, aside=self._aside and self._greeted)
-            self._repertoire.learn(self._store.targets(), now, aside=self._aside)
-            self._greeted = True
-            self._learn_at = now + LEARN
+        learn_at = None if stopping else self._repertoire.keep_up(self._store, now)
         keys = () if stopping else self._repertoire.all()
-        announced_at = self._presence.announce(now, keys, stopping=stopping, part=self._outlet.kind)
-        if self._repertoire.trying and self._learn_at is not None:
-            return min(announced_at, self._learn_at)
-        return announced_at
+        announce_at = self._presence.announce(now, keys, stopping=stopping, part=self._outlet.kind)
+        return announce_at if learn_at is None else min(announce_at, learn_at)
 
     def _round(self, now: datetime) -> bool:
         """Say, claim, send. Return whether there may be more to send at once."""
@@ -236,7 +226,7 @@ class Outbox:
         run = claimed.run
         self._metrics.count("onebeat_send_failures_total", self._outlet.kind)
         _log.warning("%s cannot be sent: %s", run.id, why)
-        self._sayings.append(
+        self._sayings.add(
             run_event(
                 "run.unsent",
                 run,
@@ -263,13 +253,7 @@ class Outbox:
             # Repeated after a reply was lost it is refused, and that is as good: the run has ended.
             self._store.advance(self._handed)
             self._handed = []
-        if self._sayings:
-            sayings, self._sayings = self._sayings, []
-            try:
-                self._store.record(sayings)
-            except StoreUnavailable:
-                self._sayings = sayings
-                raise
+        self._sayings.deliver()
 
 
 def _due_back(claimed: Claimed, now: datetime) -> bool:

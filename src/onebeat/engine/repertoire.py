@@ -10,10 +10,13 @@ from typing import Protocol
 
 from onebeat.core.errors import InvalidInput, TargetNotFound
 from onebeat.core.model import Target
+from onebeat.core.ports import Store
 
 AGAIN = timedelta(seconds=5)
 AGAIN_MAX = timedelta(minutes=5)
 PATIENCE = timedelta(seconds=5)
+LEARN = timedelta(seconds=0.5)
+"""How long a node that is woken again and again does not ask anew which targets are wanted."""
 THREAD = "onebeat-targets"
 
 _log = logging.getLogger("onebeat.engine")
@@ -33,11 +36,24 @@ class Repertoire:
     may import a module, and a module that fails to import has run half of its code each time. An import may
     also hang, so trying can be done aside, on a thread; one that takes longer than PATIENCE gets that thread
     for itself, and the others go on beside it.
+
+    ``offered`` are tried at once; those that the ledger names ``aside``, where time is real.
     """
 
-    def __init__(self, holder: str, executors: Mapping[str, Resolving]) -> None:
+    def __init__(
+        self,
+        holder: str,
+        executors: Mapping[str, Resolving],
+        *,
+        offered: Sequence[str] = (),
+        aside: bool = False,
+    ) -> None:
         self._holder = holder
         self._executors = executors
+        self._offered = tuple(offered)
+        self._aside = aside
+        self._greeted = False  # what was offered has been tried once
+        self._learn_at: datetime | None = None
         self._keys: dict[str, tuple[str, ...]] = dict.fromkeys(executors, ())
         self._known: set[str] = set()
         self._refused: dict[str, tuple[datetime, timedelta]] = {}  # try again when, and the pause after that
@@ -55,10 +71,23 @@ class Repertoire:
         """Return every key that this node runs."""
         return [key for keys in self._keys.values() for key in keys]
 
-    @property
-    def trying(self) -> bool:
-        """Return whether something is being tried aside."""
-        return bool(self._trying)
+    def keep_up(self, store: Store, now: datetime) -> datetime | None:
+        """Learn what the ledger asks for, at most every LEARN; return when there may be more to learn.
+
+        None where only time can tell: everything that is wanted has been tried.
+        """
+        if self._learn_at is not None and now < self._learn_at:
+            return self._learn_at  # woken too early to learn
+        # Later ones aside: an import that hangs, or takes long, must not keep leases from being renewed.
+        self.learn(self._offered, now, aside=self._aside and self._greeted)
+        self.learn(store.targets(), now, aside=self._aside)
+        self._greeted = True
+        self._learn_at = now + LEARN
+        return self._learn_at if self._trying else None
+
+    def set_back(self) -> None:
+        """Forget when to learn: the clock that it was planned on was set back."""
+        self._learn_at = None
 
     def learn(self, wanted: Iterable[str], now: datetime, *, aside: bool = False) -> None:
         """Try what is wanted and not known yet: at once, or aside, to be learnt by a later call."""

@@ -39,11 +39,11 @@ from onebeat.engine.attempt import LAPSED, ended, refused_event
 from onebeat.engine.metrics import Metrics
 from onebeat.engine.presence import Presence
 from onebeat.engine.repertoire import Repertoire
+from onebeat.engine.sayings import Sayings
 
 POLL = timedelta(seconds=10)
 """How long an idle worker does not look, where every word of a change is lost."""
 NOTES_EVERY = timedelta(seconds=1)
-LEARN = timedelta(seconds=0.5)
 BATCH_MAX = 1000
 ROUNDS_MAX = 100
 WRITES_MAX = 5
@@ -99,7 +99,6 @@ class Worker:
         self._presence = presence
         self._holder = presence.holder
         self._queues = tuple(queues)
-        self._offered = tuple(targets)
         self._lease = lease
         self._poll = poll
         self._metrics = Metrics() if metrics is None else metrics
@@ -108,17 +107,14 @@ class Worker:
         self._ended: list[_Held] = []  # Finish not answered yet
         self._notes: list[Note] = []
         self._notes_at: datetime | None = None
-        self._sayings: list[Event] = []
+        self._sayings = Sayings(store)
         self._unexplained: list[_Held] = []  # results refused, and not yet said why
         # Retries and timeouts: when to look, with nobody to wake us, and for which attempt.
         self._alarms: list[tuple[datetime, tuple[str, int]]] = []
         self._renew_at: datetime | None = None  # not later than the first renewal
         self._last_now: datetime | None = None
         self._local_now = clock.now()  # this node's clock, just before the store's was read
-        self._repertoire = Repertoire(self._holder, self._executors)
-        self._aside = aside
-        self._greeted = False  # what was offered has been tried once
-        self._learn_at: datetime | None = None
+        self._repertoire = Repertoire(self._holder, self._executors, offered=targets, aside=aside)
         self._grace: timedelta | None = None
         self._stop_at: datetime | None = None
 
@@ -167,7 +163,8 @@ class Worker:
         self._local_now = self._clock.now()
         now = self._store.now()
         if self._last_now is not None and now < self._last_now:
-            self._learn_at = self._notes_at = None
+            self._repertoire.set_back()
+            self._notes_at = None
             self._renew_at = now
             for held in self._held.values():
                 if held.started and held.renew_at is not None:
@@ -203,20 +200,11 @@ class Worker:
     def _known(self, now: datetime) -> datetime:
         """Learn which targets are asked for, try to resolve them, and announce."""
         stopping = self._grace is not None
-        soon = True  # woken too early to learn: there may be something to learn
-        if not stopping and (self._learn_at is None or now >= self._learn_at):
-            # Later ones aside: an import that hangs, or takes long, must not keep leases from being renewed.
-            self._repertoire.learn(self._offered, now, aside=self._aside and self._greeted)
-            self._repertoire.learn(self._store.targets(), now, aside=self._aside)
-            self._greeted = True
-            self._learn_at = now + LEARN
-            soon = self._repertoire.trying
+        learn_at = None if stopping else self._repertoire.keep_up(self._store, now)
         announce_at = self._presence.announce(
             now, [] if stopping else self._repertoire.all(), stopping=stopping
         )
-        if stopping or not soon or self._learn_at is None:
-            return announce_at
-        return min(announce_at, self._learn_at)
+        return announce_at if learn_at is None else min(announce_at, learn_at)
 
     # --- from bodies to the ledger ---
 
@@ -443,14 +431,8 @@ class Worker:
             if event is not None:
                 self._metrics.count("onebeat_results_refused_total")
                 _log.error("%s, attempt %d: %s", held.run.id, held.run.attempt, event.reason)
-                self._sayings.append(event)
-        if self._sayings:
-            sayings, self._sayings = self._sayings, []
-            try:
-                self._store.record(sayings)
-            except StoreUnavailable:
-                self._sayings = sayings
-                raise
+                self._sayings.add(event)
+        self._sayings.deliver()
 
     def _refusal(self, held: _Held, now: datetime) -> Event | None:
         """Return the event of a refused result; None where it had been accepted after all."""
