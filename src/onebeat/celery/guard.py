@@ -4,7 +4,8 @@
                  │ refused: a copy, an older attempt, cancelled      Retry: the next attempt, from its ETA on
                  └─ Ignore, and the message is acknowledged
 
-A message without our headers is none of its business. What Celery does with the result is left as it is.
+A message that no guard was promised for is none of its business: one without our headers, or one that a body
+made with the headers that it got. What Celery does with the result is left as it is.
 """
 
 import logging
@@ -27,6 +28,7 @@ from onebeat.core.messages import Answer, Claimed, Done, Finish, Guard, Report, 
 from onebeat.core.messages import Retry as Again
 from onebeat.core.model import Event, Outcome, Run, RunState
 from onebeat.core.ports import Clock, Store
+from onebeat.core.targets import outside_name
 from onebeat.engine.attempt import attempt_event, ended, refused_event
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun, running
@@ -142,41 +144,38 @@ class Installed:
     def _revoked(
         self, request: Any = None, terminated: bool = False, expired: bool = False, **_: Any
     ) -> None:
-        run_id, attempt = request.get(RUN), request.get(ATTEMPT)
-        if run_id is None or attempt is None:
+        run_id, attempt = _meant(request)
+        if run_id is None:
             return
         if terminated:
             self._keeper.terminated(run_id)
         else:
-            self._keeper.revoked(run_id, int(attempt), _holder(request), expired=bool(expired))
+            self._keeper.revoked(run_id, attempt, _holder(request), expired=bool(expired))
 
     # --- before the body ---
 
     def before(self, task: Any) -> None:
         """Let a body begin, or raise Ignore."""
         request = task.request
-        run_id = request.get(RUN)
+        run_id, number = _meant(request)
         if run_id is None or request.called_directly or request.is_eager or _of(request) is not None:
             return
         try:
-            attempt = self._taken(task, str(run_id), int(request.get(ATTEMPT) or 0))
+            attempt = self._taken(task, run_id, number)
         except StoreUnavailable as error:
             if not self._open:
                 raise Ignore(
                     f"{run_id}: the ledger does not answer, and sends it again later: {error}"
                 ) from error
-            self._unfenced(request, str(run_id), error)
+            self._unfenced(request, run_id, error)
             return
-        if attempt is not None:
-            request.onebeat_attempt = attempt
-            running.set(attempt.body.current)
+        request.onebeat_attempt = attempt
+        running.set(attempt.body.current)
 
-    def _taken(self, task: Any, run_id: str, number: int) -> _Attempt | None:
-        """Take the run for this process; None for a task that stands for no run of ours."""
+    def _taken(self, task: Any, run_id: str, number: int) -> _Attempt:
+        """Take the run for this process, or raise Ignore."""
         request, store = task.request, self._ledgers.store()
         run = store.run(run_id)
-        if run is not None and run.target != f"celery:{task.name}":
-            return None  # a task that another was replaced by, with its headers
         if run is None or run.state not in STARTABLE or run.attempt + 1 != number:
             self._refuse(request, run_id, number, run)
         assert run is not None
@@ -452,6 +451,17 @@ def _failed(body: Body, state: str, retval: Any) -> Report:
     if isinstance(retval, BaseException):
         return body.raised(retval)
     return body.report(Outcome.FAILED, error=str(retval), error_type=state.title())
+
+
+def _meant(request: Any) -> tuple[str | None, int]:
+    """Return the run and the attempt that a message is to begin behind a guard, or None for the run.
+
+    A task that a body starts, or is replaced by, may carry its headers on; it has another id, or says so.
+    """
+    run_id, attempt = request.get(RUN), request.get(ATTEMPT)
+    if run_id is None or attempt is None or request.get("replaced_task_nesting"):
+        return None, 0
+    return (str(run_id), int(attempt)) if request.id == outside_name(str(run_id)) else (None, 0)
 
 
 def _of(request: Any) -> _Attempt | None:

@@ -10,9 +10,11 @@ from onebeat.core.errors import InvalidInput
 from onebeat.core.messages import Claimed
 from onebeat.core.model import Json, instant_text
 from onebeat.core.targets import outside_name
+from onebeat.core.tasks import guarded
 
 RUN = "onebeat_run"
 ATTEMPT = "onebeat_attempt"
+"""Only where a guard is to begin that attempt: without it, a guard lets a message pass."""
 DUE = "onebeat_due"
 LEDGER = "onebeat_ledger"
 
@@ -65,7 +67,7 @@ def message_of(
     options["headers"] = {
         **(options.get("headers") or {}),
         RUN: run.id,
-        ATTEMPT: run.attempt + 1,
+        **({ATTEMPT: run.attempt + 1} if guarded(target) else {}),
         DUE: instant_text(run.due_at),
         LEDGER: ledger,
     }
