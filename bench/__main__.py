@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.celery import PARTS
 from bench.figure import Figure, Settings
 from bench.machine import described, refuse_memory
 from bench.stores import KINDS, opened
@@ -19,11 +20,12 @@ from bench.stores import KINDS, opened
 STORELESS = ("triggers",)
 BENCHES = ("fires", "lateness", "change", "kills", "scale", "idle")
 OPTIONAL = ("peers", "purge", "one_offs")  # run when named
+CELERY = tuple(f"celery.{part}" for part in PARTS)  # all of them by the name of celery
 
 
 def main() -> int:
     """Run what was asked for; exit 1 when a bar is not met."""
-    every = (*STORELESS, *BENCHES, *OPTIONAL)
+    every = (*STORELESS, *BENCHES, *OPTIONAL, "celery", *CELERY)
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(every)}")
     parser.add_argument("--store", choices=KINDS, default="sqlite", help="which store (default: sqlite)")
@@ -37,6 +39,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no such bench: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     names = options.names or (*(STORELESS if options.store == "sqlite" else ()), *BENCHES)
+    names = [each for name in names for each in (CELERY if name == "celery" else (name,))]
     Path(".build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.place or ".build", prefix="bench-") as folder:
         place = Path(folder).resolve()
@@ -50,7 +53,7 @@ def main() -> int:
             for name in names:
                 print(f"… {name}", file=sys.stderr, flush=True)
                 bench = importlib.import_module(f"bench.{name}")
-                figures += bench.run(Settings(store, options.scale, options.repeats))
+                figures += bench.run(Settings(store, place, options.scale, options.repeats))
         finally:
             store.close()
     report = {

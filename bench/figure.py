@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -38,9 +39,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to measure, and how long: ``scale`` 1.0 is the published size, smaller ones are for a look."""
+    """Where to measure, and how long: ``scale`` 1.0 is the published size, smaller ones are for a look.
+
+    ``place`` is a folder for servers and files of a bench's own.
+    """
 
     store: Store
+    place: Path
     scale: float = 1.0
     repeats: int = 5
 

@@ -9,7 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-VERSIONS = ("apsw", "psycopg", "pymysql", "redis", "msgspec", "tzdata", "croniter")
+VERSIONS = ("apsw", "psycopg", "pymysql", "redis", "msgspec", "tzdata", "croniter", "celery", "kombu", "amqp")
 NOT_DURABLE = {"tmpfs", "ramfs", "overlayfs-on-tmpfs"}
 
 

@@ -116,7 +116,7 @@ def ours(settings: Settings, name: str, count: int) -> Rate:
     """Have a node of ours fire, with the dispatcher's role alone; count the runs in the ledger."""
     lead = LEAD_S + count / 2000
     while (rate := _ours_after(lead, settings, name, count)) is None:
-        lead = _longer("onebeat", lead)
+        lead = longer("onebeat", lead)
     return rate
 
 
@@ -138,20 +138,22 @@ def _ours_after(lead: float, settings: Settings, name: str, count: int) -> Rate 
         settings.store.drop(url)
 
 
-def theirs(peer: Peer, ledger: str, count: int) -> Rate:
+def theirs(peer: Peer, ledger: str, count: int, limit: float = LIMIT_S) -> Rate:
     """Have a peer fire, in a place of its own on the same server."""
     program = [str(python(peer.lock)), str(PROGRAMS / f"{peer.program}.py")]
     lead = peer.lead_s + peer.lead_s_more * count / 1000
-    while (rate := _theirs_after(lead, peer, program, ledger, count)) is None:
-        lead = _longer(peer.name, lead)
+    while (rate := _theirs_after(lead, peer, program, ledger, count, limit)) is None:
+        lead = longer(peer.name, lead)
     return rate
 
 
-def _theirs_after(lead: float, peer: Peer, program: list[str], ledger: str, count: int) -> Rate | None:
+def _theirs_after(
+    lead: float, peer: Peer, program: list[str], ledger: str, count: int, limit: float
+) -> Rate | None:
     with place(ledger) as (url, counter):
         due = ceil(time.time() + lead)
         words = [*program, url, str(count), str(due)]
-        with subprocess.Popen(words, env=_bare(), stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(words, env=bare(), stdout=subprocess.PIPE, text=True) as child:
             try:
                 assert child.stdout is not None
                 in_time = bool(select.select([child.stdout], [], [], due - MARGIN_S - time.time())[0])
@@ -160,7 +162,7 @@ def _theirs_after(lead: float, peer: Peer, program: list[str], ledger: str, coun
                 if not in_time:
                     return None
                 question = peer.counted.format(due=due)
-                rate = watched(lambda: counter(question), due, count)
+                rate = watched(lambda: counter(question), due, count, limit)
                 if child.poll() is not None:
                     raise SystemExit(f"{peer.name} ended by itself, with {child.returncode}")
                 return rate
@@ -168,7 +170,7 @@ def _theirs_after(lead: float, peer: Peer, program: list[str], ledger: str, coun
                 child.kill()
 
 
-def _longer(who: str, lead: float) -> float:
+def longer(who: str, lead: float) -> float:
     """Return the time to try next, for one that was not ready before its schedules were due."""
     if lead > LEAD_S_MAX:
         raise SystemExit(f"{who} was not ready within {lead:.0f} s")
@@ -176,24 +178,24 @@ def _longer(who: str, lead: float) -> float:
     return 2 * lead
 
 
-def _bare() -> dict[str, str]:
+def bare() -> dict[str, str]:
     """Return the environment of a peer: nothing of ours is on its path."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
 
 
-def watched(counter: Callable[[], int], due: int, count: int) -> Rate:
+def watched(counter: Callable[[], int], due: int, count: int, limit: float = LIMIT_S) -> Rate:
     """Count from the due second on until all are there, or time is up."""
     assert counter() == 0, "something is on record before it is due"
     time.sleep(max(0.0, due - time.time()))
-    costs = LIMIT_S
+    costs = limit
     while True:
         asked = time.time()
         there = counter()
         seen = time.time()
         costs = min(costs, seen - asked)  # more is waiting, for a server that is busy
-        if there >= count or seen > due + LIMIT_S:
+        if there >= count or seen > due + limit:
             return Rate(there, seen - due)
         # As rarely as costs little, and often enough for what is fast.
         time.sleep(max(NAP_S, (seen - due) / 100, 50 * costs if seen > due + 1 else 0.0))

@@ -1,4 +1,7 @@
-"""Celery Beat: python celery_beat.py URL COUNT DUE. Entries in the configuration, a Redis broker."""
+"""Celery Beat: python celery_beat.py URL COUNT DUE [EVERY]. Entries in the configuration, a Redis broker.
+
+All are due at DUE, and each hour again; or every EVERY seconds, and then their results are wanted, too.
+"""
 
 import sys
 import tempfile
@@ -7,11 +10,10 @@ from pathlib import Path
 
 from celery import Celery, signals
 
-EVERY = timedelta(hours=1)
-
 url, count, due = sys.argv[1], int(sys.argv[2]), datetime.fromtimestamp(int(sys.argv[3]), UTC)
+every = timedelta(seconds=int(sys.argv[4])) if len(sys.argv) > 4 else timedelta(hours=1)
 app = Celery("peer", broker=url)
-app.conf.update(timezone="UTC", enable_utc=True, task_ignore_result=True)
+app.conf.update(timezone="UTC", enable_utc=True, task_ignore_result=len(sys.argv) < 5)
 
 
 @app.task(name="noop")
@@ -20,7 +22,7 @@ def noop() -> None:
 
 
 app.conf.beat_schedule = {
-    f"s{number}": {"task": "noop", "schedule": EVERY, "last_run_at": due - EVERY} for number in range(count)
+    f"s{number}": {"task": "noop", "schedule": every, "last_run_at": due - every} for number in range(count)
 }
 signals.beat_init.connect(lambda **_: print("ready", flush=True), weak=False)
 with tempfile.TemporaryDirectory() as folder:
