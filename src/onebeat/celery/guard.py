@@ -1,6 +1,6 @@
 """What stands before the body of every task of a Celery app: a run begins once, and its end is recorded.
 
-    message ─► Guard ─► Start ─► body ─► judged ─► Finish
+    message ─► Guard ─► body ─► judged ─► Finish
                  │ refused: a copy, an older attempt, cancelled      Retry: the next attempt, from its ETA on
                  └─ Ignore, and the message is acknowledged
 
@@ -24,7 +24,7 @@ from onebeat.celery.ledger import Ledgers
 from onebeat.celery.library import Ignore, Retry, SoftTimeLimitExceeded, signals
 from onebeat.celery.message import ATTEMPT, LEDGER, RUN
 from onebeat.core.errors import OnebeatError, Refused, StoreUnavailable
-from onebeat.core.messages import Answer, Claimed, Done, Finish, Guard, Report, Start
+from onebeat.core.messages import Answer, Claimed, Done, Finish, Guard, Report
 from onebeat.core.messages import Retry as Again
 from onebeat.core.model import Event, Outcome, Run, RunState
 from onebeat.core.ports import Clock, Store
@@ -183,18 +183,15 @@ class Installed:
         began, now = self._clock.now(), self._ledgers.now(store)
         holder = _holder(request)
         until = now + self._lease
-        (guarded,) = store.advance([Guard(run_id=run_id, attempt=number, holder=holder, until=until)])
+        guard = Guard(run_id=run_id, attempt=number, holder=holder, until=until, starts=True)
+        (guarded,) = store.advance([guard])
         if guarded.answer is not Answer.ACCEPTED:
             self._refuse(request, run_id, number, store.run(run_id))
-        token = guarded.token
-        (started,) = store.advance([Start(run_id=run_id, token=token)])
-        if started.answer is Answer.REFUSED:
-            raise Ignore(f"{run_id}, attempt {number}: it was taken away before its body began")
         run = replace(
             run,
             state=RunState.RUNNING,
             attempt=number,
-            token=token,
+            token=guarded.token,
             holder=holder,
             lease_until=until,
             claimed_at=now,
@@ -203,11 +200,6 @@ class Installed:
         attempt = _Attempt(Claimed(run=run, definition=definition), self._clock)
         current = attempt.body.current
         current.renewed(began + self._lease)
-        if started.cancel_requested:
-            self._finish(
-                attempt, attempt.body.report(Outcome.CANCELLED, error="cancelled before its body began")
-            )
-            raise Ignore(f"{run_id}: cancelled before its body began")
         if current.lapsed():
             raise Ignore(f"{run_id}: its lease had lapsed before its body began")
         self._hold(task, attempt, began)

@@ -331,12 +331,13 @@ class Guard(Transition, frozen=True, kw_only=True):
     """ready or sent → running under a lease, if the message's ``attempt`` is the run's next one.
 
     Refused past the deadline, as a claim would be: the run comes back by Resend, and expires.
-    Answered with the fencing token.
+    Answered with the fencing token. One that ``starts`` is the Start as well: the body may begin.
     """
 
     attempt: int
     holder: str
     until: datetime
+    starts: bool = False
 
 
 class HandOver(Transition, frozen=True, kw_only=True):

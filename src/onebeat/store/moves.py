@@ -124,7 +124,7 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
         case Start():
             if _holds(run, step.token) and run.started_at is not None:
                 return _told(Answer.REPEATED, run)
-            after = _holds(run, step.token) and replace(run, started_at=now, deadline_at=None)
+            after = _holds(run, step.token) and _started(run, now)
         case Renew():
             after = _holds(run, step.token) and replace(run, lease_until=step.until)
         case Finish():
@@ -146,6 +146,8 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
             open_to = run.state in OPEN and not too_late(run, now)
             wanted = open_to and step.attempt == run.attempt + 1
             after = wanted and leased(run, step.holder, step.until, token, now)
+            if after and step.starts:
+                after = _started(after, now)
         case HandOver():
             wanted = run.state in OPEN and step.attempt == run.attempt + 1
             after = wanted and replace(_ended(run, RunState.HANDED_OVER, "", now), attempt=step.attempt)
@@ -177,6 +179,10 @@ def _told(answer: Answer, run: Run, step: AnyTransition | None = None) -> Moved:
 
 def _holds(run: Run, token: int) -> bool:
     return run.state is RunState.RUNNING and run.token == token
+
+
+def _started(run: Run, now: datetime) -> Run:
+    return replace(run, started_at=now, deadline_at=None)
 
 
 def _can_be(verdict: Verdict) -> bool:

@@ -37,7 +37,7 @@ from onebeat.core.model import (
     Settlement,
     micros,
 )
-from onebeat.store.dialects.protocol import ORDER, BatchUpdate, Cell, ManyRows, Row, Session
+from onebeat.store.dialects.protocol import FENCE, ORDER, BatchUpdate, Cell, ManyRows, Row, Session
 from onebeat.store.moves import DROPPED, OF_HOLDERS, REST_DROPPED, cancelled, moved
 from onebeat.store.rows import micros_of, policy_of
 from onebeat.store.run_rows import (
@@ -53,7 +53,7 @@ from onebeat.store.run_rows import (
     moved_cells,
     new_run_cells,
 )
-from onebeat.store.sql_claims import FENCE_MOVED, MANY, SqlClaims
+from onebeat.store.sql_claims import FENCE_MOVED, MANY, NEWEST_FENCE, SqlClaims
 
 T = TypeVar("T")
 
@@ -109,6 +109,9 @@ HOLDERS = ManyRows(
 )
 """What tells whether a holder still has a run, and the plain things that he does with it can be done."""
 
+WHOLE = ManyRows(RUN_COLUMNS, "onebeat_runs AS r WHERE r.id IN {keys} ORDER BY r.id")
+"""Runs that whoever asks for them locks and reads at once: what is locked in a statement is read as it is."""
+
 STARTED = BatchUpdate(
     "onebeat_runs", "m (seq)", {"started_at": "?", "deadline_at": "NULL"}, "onebeat_runs.seq = m.seq"
 )
@@ -143,6 +146,9 @@ OVERDUE = f"""SELECT {RUN_COLUMNS}, d.policy FROM onebeat_runs AS r
     ORDER BY r.watch_at, r.id LIMIT ?"""
 _OVERTAKEN = {RunState.RUNNING: Overtaken.LEASE, RunState.SENT: Overtaken.RESEND}
 
+
+KEEPING = (Start, Renew, Guard)
+"""Transitions that free no slot: they need no lock on a schedule."""
 
 HELD = Advanced(answer=Answer.ACCEPTED, state=RunState.RUNNING)
 ENDED = {state: Advanced(answer=Answer.ACCEPTED, state=state) for state in FINISHED}
@@ -238,10 +244,15 @@ class SqlRuns(SqlClaims):
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
         if not transitions:
             return []
-        return self._write(lambda session: self._advance(session, transitions))
+        # Nobody waits for a run to be taken, or kept: as with a claim, there is nothing to tell.
+        quiet = all(isinstance(step, KEEPING) for step in transitions)
+        write = self._dialect.write if quiet else self._write
+        if all(isinstance(step, Guard) for step in transitions):
+            return write(lambda session: self._guard(session, transitions))
+        return write(lambda session: self._advance(session, transitions))
 
     def _advance(self, session: Session, transitions: Sequence[AnyTransition]) -> list[Advanced]:
-        frees = [step.run_id for step in transitions if not isinstance(step, Start | Renew)]
+        frees = [step.run_id for step in transitions if not isinstance(step, KEEPING)]
         limited = () if session.alone else session.lock(LIMITED_LOCKED, frees)
         held = session.lock(HOLDERS, [step.run_id for step in transitions])
         now = session.now()
@@ -257,6 +268,34 @@ class SqlRuns(SqlClaims):
         )
         self._tell(session, [step.event for step in accepted if step.event is not None])
         return told
+
+    def _guard(self, session: Session, guards: Sequence[AnyTransition]) -> list[Advanced]:
+        """Take runs whose messages have come, in two steps: all that is to be known, all that is written."""
+        found = session.lock(WHOLE, [step.run_id for step in guards])
+        session.gate(FENCE)
+        now, last = session.clocked(NEWEST_FENCE)
+        token = max(int(last) + 1, micros(now))
+        rows = {row[0]: row for row in found}
+        before = {run_id: self._run(session, row) for run_id, row in rows.items()}
+        runs = dict(before)
+        answers: list[Advanced] = []
+        told: list[Event] = []
+        for step in guards:
+            run = runs.get(step.run_id)
+            if run is None:
+                answers.append(Advanced(answer=Answer.REFUSED))
+                continue
+            answer, runs[run.id] = moved(run, step, now, token)
+            answers.append(answer)
+            if answer.answer is Answer.ACCEPTED:
+                token += 1
+                told += [] if step.event is None else [step.event]
+        taken = [run_id for run_id, run in runs.items() if run is not before[run_id]]
+        if taken:
+            session.run(FENCE_MOVED, (token - 1,))
+            self._write_back(session, [(rows[each][RUN_SEQ], before[each], runs[each]) for each in taken])
+            self._tell(session, told)
+        return answers
 
     def _hold_on(
         self,
@@ -331,7 +370,7 @@ class SqlRuns(SqlClaims):
         for row in session.batch(RUNS_NAMED, wanted):
             seqs[row[0]], runs[row[0]] = row[RUN_SEQ], self._run(session, row)
         written = dict(runs)  # as the rows have it
-        freeing = [step.run_id for step in transitions if not isinstance(step, Start | Renew)]
+        freeing = [step.run_id for step in transitions if not isinstance(step, KEEPING)]
         freed = {runs[run_id].schedule_id for run_id in freeing if run_id in runs}
         queued = self._opened(session, freed, locked)
         guarded = any(isinstance(step, Guard) for step in transitions)

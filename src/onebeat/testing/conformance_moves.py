@@ -217,6 +217,56 @@ class MoveSuite(Stage):
         assert told.token == after.token > 0
         assert book.finish(after).answer is Answer.ACCEPTED
 
+    def test_a_guard_that_starts_leaves_what_a_guard_and_a_start_leave(self, book: Book) -> None:
+        one_move, two = in_situation(book, "sent", 2)
+        until = book.now + 2 * HOUR
+        guards = [Guard(run_id=run.id, attempt=1, holder="celery@x", until=until) for run in (one_move, two)]
+
+        told = book.advance(replace(guards[0], starts=True))
+        other = book.advance(guards[1])
+        book.advance(Start(run_id=two.id, token=other.token))
+
+        after = book.run(one_move)
+        assert (told.answer, told.state, told.token) == (Answer.ACCEPTED, RunState.RUNNING, after.token)
+        assert (after.started_at, after.deadline_at) == (book.now, None)
+        assert after == replace(book.run(two), id=after.id, key=after.key, token=after.token)
+        assert book.advance(Start(run_id=after.id, token=after.token)).answer is Answer.REPEATED
+        assert book.advance(Release(run_id=after.id, token=after.token)).answer is Answer.REFUSED
+        assert book.finish(after).answer is Answer.ACCEPTED
+
+    def test_a_guard_that_starts_meets_the_deadline_for_good(self, book: Book) -> None:
+        """A later attempt of a run that has started never expires."""
+        book.create(attempts=2)
+        run = book.request("a", "k", deadline_at=book.now + MINUTE)
+        guard = Guard(run_id=run.id, attempt=1, holder="celery", until=book.now + HOUR, starts=True)
+        token = book.advance(guard).token
+        again = Retry(at=book.now)
+        book.advance(Finish(run_id=run.id, token=token, outcome=Outcome.FAILED, verdict=again))
+        book.clock.advance(2 * MINUTE)
+
+        assert book.advance(Expire(run_id=run.id)).answer is Answer.REFUSED
+        assert book.advance(replace(guard, attempt=2)).answer is Answer.ACCEPTED
+
+    def test_guards_and_ends_in_one_batch_are_made_in_order(self, book: Book) -> None:
+        """An end that lets a waiting run in is before the guard of that run."""
+        book.create(overlap=Overlap.QUEUE_ALL)
+        running = book.running()
+        waiting = book.fire(state=RunState.WAITING)
+        finish = Finish(
+            run_id=running.id,
+            token=running.token,
+            outcome=Outcome.SUCCEEDED,
+            verdict=Done(state=RunState.SUCCEEDED),
+        )
+        guard = Guard(run_id=waiting.id, attempt=1, holder="celery", until=book.now + HOUR, starts=True)
+
+        early = book.store.advance([guard, guard])
+        told = book.store.advance([finish, guard, guard])
+
+        assert [each.answer for each in early] == [Answer.REFUSED] * 2
+        assert [each.answer for each in told] == [Answer.ACCEPTED, Answer.ACCEPTED, Answer.REFUSED]
+        assert book.run(waiting).started_at == book.now
+
     def test_a_second_message_of_one_attempt_finds_the_guard_shut(self, book: Book) -> None:
         sent = one(in_situation(book, "sent", 1))
         guard = Guard(run_id=sent.id, attempt=1, holder="celery@x", until=book.now + HOUR)

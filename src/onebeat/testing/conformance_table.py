@@ -141,6 +141,12 @@ STEPS: dict[str, Step] = {
         lambda run, now: Guard(run_id=run.id, attempt=run.attempt + 1, holder="celery", until=now + HOUR),
         _all(("ready", "again", "sent"), "running"),
     ),
+    "guard and start": Step(
+        lambda run, now: Guard(
+            run_id=run.id, attempt=run.attempt + 1, holder="celery", until=now + HOUR, starts=True
+        ),
+        _all(("ready", "again", "sent"), "running"),
+    ),
     "guard past the deadline": Step(
         lambda run, now: Guard(run_id=run.id, attempt=run.attempt + 1, holder="celery", until=now + HOUR),
         {"again": "running"},

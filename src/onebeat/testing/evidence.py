@@ -251,7 +251,10 @@ class Evidence:
                 self._unlease(step.run_id)
             case Guard():
                 born = self.runs[step.run_id]
-                self._lease(step.run_id, born.schedule_id, Lease(answer.token, step.holder, step.until))
+                lease = Lease(answer.token, step.holder, step.until)
+                self._lease(step.run_id, born.schedule_id, lease._replace(started=step.starts))
+                if step.starts:
+                    self.started.add((step.run_id, answer.token))
             case Cancel():
                 self.cancelled.add(step.run_id)
             case _:

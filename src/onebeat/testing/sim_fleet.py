@@ -1,8 +1,8 @@
 """A fleet that executes what it is sent: outboxes, a broker that forgets and repeats, and workers behind it.
 
 The outbox is the real one. The broker and the workers are the lab's, behind a guard that does what all guards
-must: claim the attempt that the message names, mark the start, and only then begin. A worker that gets no
-answer to that drops the message: the ledger brings the run back.
+must: claim the attempt that the message names, its start with it, and only then begin. A worker that gets
+no answer to that drops the message: the ledger brings the run back.
 """
 
 import heapq
@@ -14,15 +14,12 @@ from msgspec.structs import replace
 
 from onebeat.core.errors import OutletUnavailable
 from onebeat.core.messages import (
-    Advanced,
     Answer,
-    AnyTransition,
     Claimed,
     Finish,
     Guard,
     Renew,
     Report,
-    Start,
 )
 from onebeat.core.model import Outcome, Run, RunState, Target
 from onebeat.engine.attempt import ended
@@ -214,19 +211,11 @@ class FleetNode(Node):
             if claimed.definition.target.address == UNGUARDED:
                 continue  # it runs, and nobody asks who or how often
             until = now + self.world.pace.lease
-            guard = Guard(
-                run_id=claimed.run.id, attempt=claimed.run.attempt + 1, holder=self.holder, until=until
-            )
-            told = self._said(guard)
-            if told.answer is not Answer.ACCEPTED:
-                continue
-            started = self._said(Start(run_id=claimed.run.id, token=told.token))
-            if started.answer is not Answer.REFUSED:
+            number = claimed.run.attempt + 1
+            guard = Guard(run_id=claimed.run.id, attempt=number, holder=self.holder, until=until, starts=True)
+            (told,) = self._ledger.advance([guard])
+            if told.answer is Answer.ACCEPTED:
                 self._begin(claimed, told.token, until)
-
-    def _said(self, step: AnyTransition) -> Advanced:
-        told: Advanced = self._ledger.advance([step])[0]
-        return told
 
     def _begin(self, claimed: Claimed, token: int, until: datetime) -> None:
         world = self.world

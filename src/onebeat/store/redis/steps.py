@@ -92,7 +92,7 @@ def _needs(step: AnyTransition) -> dict[str, Any]:
             return {"kind": "resend"}
         case Guard():
             wish = {"attempt": str(step.attempt), "holder": step.holder, "till": text_of(step.until)}
-            return {"kind": "guard", **wish}
+            return {"kind": "guard", "starts": step.starts, **wish}
         case HandOver():
             return {"kind": "hand_over", "attempt": str(step.attempt)}
         case Cancel():

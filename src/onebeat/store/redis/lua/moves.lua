@@ -115,8 +115,14 @@ function MOVES.resend(run)
 end
 
 function MOVES.guard(run, step)
-  return (run.state == 'ready' or run.state == 'sent') and not too_late(run)
-    and step.attempt == attempt_of(run, 1) and leased(run, step.holder, step.till, next_token())
+  local open_to = (run.state == 'ready' or run.state == 'sent') and not too_late(run)
+  if open_to and step.attempt == attempt_of(run, 1) then
+    local changes = leased(run, step.holder, step.till, next_token())
+    if step.starts then
+      changes.started_at, changes.deadline_at = now, false
+    end
+    return changes
+  end
 end
 
 function MOVES.hand_over(run, step)
