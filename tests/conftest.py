@@ -35,7 +35,8 @@ def own_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 # --- servers: real ones, shared by the workers of a run; --without is the only way to leave a kind out
 
-KINDS_OF_PROGRAMS = (*KINDS, "redis", "spin")  # spin is no server; it is real, and may not be there
+# spin is no server; it is real, and may not be there
+KINDS_OF_PROGRAMS = (*KINDS, "redis", "rabbitmq", "spin")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

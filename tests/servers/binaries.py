@@ -26,10 +26,18 @@ def found(name: str, folders: Sequence[str]) -> Path | None:
 
 
 def unpacked(package: str, run: Path) -> Path:
-    """Return the folder that holds a package of Debian and what it needs; it is fetched once.
+    """Return the folder that holds a package of Debian and what it needs, for the servers of a run.
 
-    Where the servers of a run may not look into this checkout, as another user, the run gets a copy.
+    Where they may not look into this checkout, as another user, the run gets a copy.
     """
+    root = fetched(package)
+    if os.getuid() == 0 and not all(folder.stat().st_mode & 0o001 for folder in root.parents):
+        return Path(shutil.copytree(root, run / package, symlinks=True))
+    return root
+
+
+def fetched(package: str) -> Path:
+    """Return the folder of this checkout that holds a package and what it needs; it is fetched once."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise RuntimeError(
             f"no {package} on this machine, and no apt-get to fetch it with: install it, point at a server "
@@ -43,8 +51,6 @@ def unpacked(package: str, run: Path) -> Path:
             _fetch(package, CACHE / f"{package}.work")
             (CACHE / f"{package}.work" / "root").rename(root)
             shutil.rmtree(CACHE / f"{package}.work")
-    if os.getuid() == 0 and not all(folder.stat().st_mode & 0o001 for folder in root.parents):
-        return Path(shutil.copytree(root, run / package, symlinks=True))
     return root
 
 
