@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from os import getpid
 from socket import gethostname
 from typing import Any
@@ -105,10 +106,11 @@ class CeleryOutlet:
         answers: list[str | None] = []
         away, lost = (*self._connection.connection_errors, OSError), self._connection.channel_errors
         try:
+            press = _Press(self._app, bundle.producer, self._declared, self._ledger, self._origin, now)
             with bundle.collecting():
                 for claimed in batch:
                     try:
-                        self._publish(bundle.producer, claimed, now)
+                        press.publish(claimed)
                         answers.append(None)
                     except LookupError as error:  # a queue that nobody declared; kombu counts it as a loss
                         answers.append(f"{type(error).__name__}: {error}")
@@ -126,34 +128,6 @@ class CeleryOutlet:
             raise self._away(error) from error
         return answers
 
-    def _publish(self, producer: Any, claimed: Claimed, now: datetime) -> None:
-        """Have kombu route and prepare one message, as ``send_task`` would."""
-        app, name = self._app, claimed.definition.target.address
-        task = app.tasks.get(name)
-        # What is said at the task itself counts too, as far as a run can be sent with it.
-        own = {} if task is None else task._get_exec_options()
-        own = {option: value for option, value in own.items() if option in TaskOptions.__annotations__}
-        message = message_of(claimed, now, defaults=own, ledger=self._ledger)
-        options = app.amqp.router.route(message.sending, name, message.args, message.kwargs, task)
-        made = app.amqp.create_task_message(
-            name=name,
-            args=message.args,
-            kwargs=message.kwargs,
-            reply_to=app.thread_oid,
-            origin=self._origin,
-            argsrepr=_shown(message.args, app.amqp.argsrepr_maxsize),
-            kwargsrepr=_shown(message.kwargs, app.amqp.kwargsrepr_maxsize),
-            create_sent_event=app.conf.task_send_sent_event,
-            **message.content,
-        )
-        queue = options.get("queue")
-        declared = queue is not None and getattr(queue, "name", queue) in self._declared
-        app.amqp.send_task_message(
-            producer, name, made, retry=False, declare=[] if declared else None, **options
-        )
-        if queue is not None and not declared:  # kombu remembers, too, at a third of the price of a message
-            self._declared.add(getattr(queue, "name", queue))
-
     def _away(self, error: Exception) -> OutletUnavailable:
         place = self._connection.as_uri()
         self._drop()
@@ -165,6 +139,64 @@ class CeleryOutlet:
         if connection is not None:
             with suppress(Exception):  # it is broken, or no longer wanted: nothing is lost with it
                 connection.release()
+
+
+class _Press:
+    """Has kombu route and prepare messages, as ``send_task`` would. For one batch.
+
+    Celery looks up its own parts by way of descriptors, which costs as much as to fill in a message: here it
+    is done once.
+    """
+
+    def __init__(
+        self, app: Any, producer: Any, declared: set[str], ledger: str, origin: str, now: datetime
+    ) -> None:
+        amqp = app.amqp
+        self._tasks = app.tasks
+        self._route = amqp.router.route
+        self._create = partial(
+            amqp.create_task_message,
+            reply_to=app.thread_oid,
+            origin=origin,
+            create_sent_event=app.conf.task_send_sent_event,
+        )
+        self._send = partial(amqp.send_task_message, producer, retry=False)
+        self._args_chars_max = amqp.argsrepr_maxsize
+        self._kwargs_chars_max = amqp.kwargsrepr_maxsize
+        self._own: dict[str, dict[str, Any]] = {}
+        self._declared = declared
+        self._ledger = ledger
+        self._now = now
+
+    def publish(self, claimed: Claimed) -> None:
+        """Have one message written."""
+        name = claimed.definition.target.address
+        message = message_of(claimed, self._now, defaults=self._said_at(name), ledger=self._ledger)
+        options = self._route(message.sending, name, message.args, message.kwargs, self._tasks.get(name))
+        made = self._create(
+            name=name,
+            args=message.args,
+            kwargs=message.kwargs,
+            argsrepr=_shown(message.args, self._args_chars_max),
+            kwargsrepr=_shown(message.kwargs, self._kwargs_chars_max),
+            **message.content,
+        )
+        queue = options.get("queue")
+        queue_name = getattr(queue, "name", queue)
+        declared = queue is not None and queue_name in self._declared
+        self._send(name, made, declare=[] if declared else None, **options)
+        if queue is not None and not declared:  # kombu remembers, too, at a third of the price of a message
+            self._declared.add(queue_name)
+
+    def _said_at(self, name: str) -> dict[str, Any]:
+        """Return what is said at the task itself, as far as a run can be sent with it: it counts too."""
+        said = self._own.get(name)
+        if said is None:
+            task = self._tasks.get(name)
+            own = {} if task is None else task._get_exec_options()
+            said = {option: value for option, value in own.items() if option in TaskOptions.__annotations__}
+            self._own[name] = said
+        return said
 
 
 def _shown(values: object, chars_max: int) -> str:
