@@ -21,7 +21,6 @@ from onebeat.celery.beatfile import last_runs
 from onebeat.cli.main import run
 from onebeat.cli.session import Session
 from onebeat.core.errors import InvalidInput
-from onebeat.core.model import RunState
 from onebeat.testing.virtual import VirtualOnebeat
 
 PROJECT = """
@@ -62,8 +61,10 @@ class Shop:
         return shop_proj.app
 
     def beat_ran(self, **at: datetime) -> None:
-        """Have Celery's own scheduler keep these last runs, as it does when it ends."""
+        """Have Celery's own scheduler keep these last runs, as it does when it ends; the rest ran then."""
         scheduler = PersistentScheduler(self.app, schedule_filename=str(self.file))
+        for entry in scheduler.schedule.values():
+            entry.last_run_at = max(at.values())
         for name, instant in at.items():
             scheduler.schedule[name.replace("_", "-")].last_run_at = instant
         scheduler.close()
@@ -141,13 +142,14 @@ def test_what_came_due_since_the_last_run_is_owed_once_and_nothing_else_is(
 
     assert owed["nightly"] == "2026-11-21T02:00:00Z"
     assert owed["each-minute"] is None
-    assert {each["schedule"]: each.get("owed_at") for each in applied["entries"]} == owed | {
-        "hourly": owed["hourly"]
-    }
+    assert {each["schedule"]: each["owed_at"] for each in applied["entries"]} == owed
+    assert onebeat.runs.list() == []  # it is owed by the row itself, and a node settles it
+
+    onebeat.run_until(onebeat.now)
     runs = {run.schedule: run for run in onebeat.runs.list()}
-    assert set(runs) == {name for name, at in owed.items() if at}
+    assert set(runs) == {name for name, at in owed.items() if at} == {"nightly", "hourly"}
     assert runs["nightly"].occurrence_at == datetime(2026, 11, 21, 2, tzinfo=UTC)
-    assert runs["nightly"].state is RunState.READY
+    assert onebeat.audit().right
 
 
 def test_a_period_goes_on_from_its_last_run(
@@ -166,16 +168,40 @@ def test_importing_again_does_nothing_however_old_the_file_is(
 ) -> None:
     shop.beat_ran(Nightly=onebeat.now - timedelta(days=3), each_minute=onebeat.now - timedelta(hours=1))
     imported("--apply")
-    before = {run.id for run in onebeat.runs.list()}
-    rows = [(row.name, row.definition.trigger) for row in onebeat.schedules.list()]
+    rows = [(row.name, row.version, row.definition) for row in onebeat.schedules.list()]
     onebeat.at(onebeat.now + timedelta(days=2))
 
     again = imported("--apply")
 
-    assert not {"create", "change", "remove"} & set(did(again).values())
-    owed = {run.id for run in onebeat.runs.list() if "!" in run.id}
-    assert owed == before == {"nightly!owed-20261121T020000Z", "each-minute!owed-20261121T120000Z"}
-    assert [(row.name, row.definition.trigger) for row in onebeat.schedules.list()] == rows
+    assert set(did(again).values()) == {"keep"}
+    assert [(row.name, row.version, row.definition) for row in onebeat.schedules.list()] == rows
+
+
+def test_what_a_beat_has_sent_whose_clock_is_ahead_is_not_sent_again(
+    onebeat: VirtualOnebeat, shop: Shop, imported: Callable[..., Any]
+) -> None:
+    onebeat.at(onebeat.now - timedelta(seconds=2))
+    sent = onebeat.now + timedelta(seconds=3)  # at noon, by its own clock
+    shop.beat_ran(hourly=sent)
+
+    imported("--apply")
+    onebeat.run_until(sent + timedelta(minutes=61))
+
+    assert [run.occurrence_at for run in onebeat.runs.list(schedule="hourly")] == [
+        sent.replace(second=0) + timedelta(hours=1)
+    ]
+    assert onebeat.audit().right
+
+
+def test_a_last_run_far_ahead_is_refused_for_no_instant_can_be_trusted_then(
+    onebeat: VirtualOnebeat, shop: Shop, imported: Callable[..., Any]
+) -> None:
+    shop.beat_ran(hourly=onebeat.now + timedelta(hours=8))
+
+    plan = imported("--apply")
+
+    assert "8:00:00 ahead of the ledger's clock" in plan["error"]["message"]
+    assert onebeat.schedules.list() == []
 
 
 def test_anew_leaves_the_last_runs_out(

@@ -58,6 +58,39 @@ def reasons(edit: Edit) -> list[tuple[Reason | None, int]]:
 # --- creation ---------------------------------------------------------------------------------------
 
 
+def test_what_another_scheduler_has_fired_until_then_is_settled_and_the_rest_is_owed() -> None:
+    since = T0 - 3 * MINUTE
+    cron_like = interval(minutes=1, anchor=T0 - HOUR)
+
+    edit = edits.create("demo", definition(cron_like), by(T0), since=since)
+
+    assert (edit.after.settled_until, edit.boundary_at, edit.cut_at) == (since, since, T0)
+    assert edit.after.next_at == since + MINUTE
+    assert edit.after.skips == ()
+
+
+def test_a_period_without_an_anchor_counts_from_the_last_run_elsewhere() -> None:
+    edit = edits.create("demo", definition(interval(hours=1)), by(T0), since=T0 - 20 * MINUTE)
+
+    assert edit.after.next_at == T0 + 40 * MINUTE
+
+
+def test_what_a_scheduler_ahead_of_us_has_fired_is_skipped_and_the_mark_stays_behind_the_clock() -> None:
+    edit = edits.create("demo", definition(), by(T0 - 10 * MINUTE), since=T0 + MINUTE)
+
+    assert edit.after.settled_until == T0 - 10 * MINUTE
+    assert edit.after.skips == (T0, T0 + MINUTE)
+
+
+def test_occurrences_that_a_spread_delays_are_skipped_where_another_scheduler_has_fired_them() -> None:
+    wanted = definition(spread=timedelta(hours=1))
+    edit = edits.create("demo", wanted, by(T0 + HOUR), since=T0 + 30 * MINUTE)
+    offset = decide.offset_of("demo", wanted.policy)
+
+    assert edit.after.settled_until == T0 + 30 * MINUTE - offset
+    assert edit.after.skips[-1] == T0 + 30 * MINUTE
+
+
 def test_nothing_before_the_cut_is_owed() -> None:
     row = created(definition(), T0 + timedelta(hours=5))
 

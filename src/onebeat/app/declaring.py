@@ -1,6 +1,7 @@
 """Declarations: collected at import, without a store, and reconciled with the ledger by serve and apply."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -43,6 +44,8 @@ class Declarations:
         self.owner = checked_name(owner)
         self.revision = checked_revision(revision)
         self.wanted: dict[str, Definition] = {}
+        self.since: Mapping[str, datetime] = {}
+        self.paused: Mapping[str, str] = {}
 
     def scheduled(
         self,
@@ -168,13 +171,29 @@ class Declarations:
             applied = self.wanted.get(step.name)
             declared = Declared(owner=self.owner, revision=self.revision, applied=applied)
             row, load = rows.get(step.name, (None, Load()))
-            batch.append(_edit(step, row, load, known, declared))
+            if step.verb is Verb.CREATE:
+                batch.append(self._creation(step, row, known, declared))
+            else:
+                assert row is not None
+                batch.append(_edit(step, row, load, known, declared))
         answers = self._desk.store.put(batch)
         return {
             step.name: step
             for step, answer in zip(steps, answers, strict=True)
             if answer.answer in (Answer.ACCEPTED, Answer.REPEATED)
         }
+
+    def _creation(self, step: Step, tombstone: Schedule | None, author: Author, declared: Declared) -> Edit:
+        assert step.definition is not None
+        return edits.create(
+            step.name,
+            step.definition,
+            author,
+            tombstone=tombstone,
+            declared=declared,
+            paused=self.paused.get(step.name),
+            since=self.since.get(step.name),
+        )
 
     def _warnings(self) -> tuple[str, ...]:
         targets = {definition.target.key: definition.target for definition in self.wanted.values()}
@@ -186,12 +205,8 @@ class Declarations:
         return (f"no live node has announced {shown} so far; runs are parked until one can run them",)
 
 
-def _edit(step: Step, row: Schedule | None, load: Load, author: Author, declared: Declared) -> Edit:
-    """Return the edit that a step asks for."""
-    if step.verb is Verb.CREATE:
-        assert step.definition is not None
-        return edits.create(step.name, step.definition, author, tombstone=row, declared=declared)
-    assert row is not None
+def _edit(step: Step, row: Schedule, load: Load, author: Author, declared: Declared) -> Edit:
+    """Return the edit that a step asks for, of a schedule that is there."""
     if step.verb is Verb.REMOVE:
         # The tombstone keeps the revision that removed it, so that an older node does not bring it back.
         return edits.delete(replace(row, revision=declared.revision), load, author)

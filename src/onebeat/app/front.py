@@ -119,6 +119,8 @@ class Onebeat:
         revision: int | None = None,
         reason: str = "",
         definitions: Mapping[str, Definition] | None = None,
+        since: Mapping[str, datetime] | None = None,
+        paused: Mapping[str, str] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Applied:
         """Reconcile the declarations with the ledger, now; return what became of each.
@@ -127,8 +129,12 @@ class Onebeat:
         carries changes nothing of it. What is declared no more is removed by a higher revision, or by
         ``prune``. ``definitions``, ``owner`` and ``revision`` stand in for the app's own (another owner's is
         0 unless it is given); ``progress`` is told how many more were written.
+
+        Of schedules that are new, ``since`` says up to when another scheduler has fired them (what has come
+        due meanwhile is owed), and ``paused`` which begin paused, and why.
         """
         declared = self._declarations.instead(definitions, owner, revision)
+        declared.since, declared.paused = since or {}, paused or {}
         return declared.apply(_mode(prune, force), reason=reason, progress=progress)
 
     def diff(

@@ -27,6 +27,10 @@ NOTE_INTERVAL = (
     "a period is counted from the declaration, and keeps its rhythm; Celery counts it from the last run, "
     "drifts, and begins anew where celerybeat-schedule is lost"
 )
+NOTE_PERIOD = (
+    "a period goes on from its last run, and keeps its rhythm; there each was counted from the run before, "
+    "and drifted"
+)
 NOTE_RELATIVE = (
     "relative=True: the period is counted from a full day of the app's zone; Celery cuts each next run down "
     "to a full minute, hour or day, so that 90 minutes are 60 there"
@@ -49,6 +53,8 @@ class When(NamedTuple):
 
 def trigger_of(schedule: Any, zone_name: str, *, relative: bool = False) -> When:
     """Return what a schedule means in the zone of an app. Raises InvalidTrigger for what cannot be meant."""
+    if isinstance(schedule, When):
+        return schedule
     if isinstance(schedule, TriggerSpec):
         return When(read_trigger(schedule, zone_name))
     if isinstance(schedule, str):

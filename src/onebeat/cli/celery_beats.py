@@ -1,19 +1,60 @@
-"""`onebeat import celery-beat`: what a Celery beat sent becomes schedules, a plan first."""
+"""`onebeat import`, of the beats of Celery: what they sent becomes schedules, a plan first."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-from onebeat.celery.importing import Import, Plan
+from onebeat.celery.importing import Found, Import, Plan
+from onebeat.cli.planned import counted, gone, paragraph, reasons, refuse_pruning, told
 from onebeat.cli.schedule import because
 from onebeat.cli.session import Session, common, given
-from onebeat.cli.words import at, document, plural, table, trigger_words, warn
-from onebeat.core.errors import InvalidInput, Refused
-from onebeat.core.reconcile import Verb
+from onebeat.cli.words import at, plural, table, trigger_words
+from onebeat.core.errors import InvalidInput
 
-UNREADABLE = 1
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def acting(command: Command) -> Command:
+    """Add the options that say how far the import of a beat goes."""
+    for option in (
+        common,
+        because,
+        click.option("--force", is_flag=True, help="Let what is imported win over what people changed."),
+        click.option("--prune", is_flag=True, help="Remove what is declared there no more."),
+        click.option(
+            "--apply", "does", is_flag=True, help="Do it; without this the plan is printed, and no more."
+        ),
+        click.option(
+            "--anew", is_flag=True, help="Leave the last runs out: nothing is owed, and periods begin now."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def owning(owner: str) -> Callable[[Command], Command]:
+    """Return what adds the options of an import that knows no Celery app."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--guarded", is_flag=True, help="The workers have the guard, onebeat.celery.install."
+            ),
+            click.option(
+                "--owner",
+                default=owner,
+                show_default=True,
+                metavar="OWNER",
+                help="Whose declarations they are.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 @click.command("celery-beat")
@@ -23,23 +64,9 @@ UNREADABLE = 1
 @click.option(
     "-s", "--schedule", "file", metavar="FILE", help="Where beat keeps its last runs; else as the app has it."
 )
-@click.option("--anew", is_flag=True, help="Leave the last runs out: nothing is owed, and periods begin now.")
-@click.option("--apply", "does", is_flag=True, help="Do it; without this the plan is printed, and no more.")
-@click.option("--prune", is_flag=True, help="Remove what the app declares no more.")
-@click.option("--force", is_flag=True, help="Let the app win over what people changed.")
-@because
-@common
+@acting
 @given
-def celery_beat(
-    session: Session,
-    place: str,
-    file: str | None,
-    anew: bool,
-    does: bool,
-    prune: bool,
-    force: bool,
-    reason: str,
-) -> None:
+def celery_beat(session: Session, /, place: str, file: str | None, anew: bool, **acts: Any) -> None:
     """Bring in the beat_schedule of a Celery app: print the plan, and do it with --apply.
 
     Stop its beat before: what came due since the last runs is owed once, and sent by onebeat. The exit status
@@ -60,38 +87,82 @@ def celery_beat(
         app.finalize()
     except (ImportError, AttributeError) as error:
         raise InvalidInput(f"there is no Celery app {place!r}: {error}; write it as for celery -A") from error
-    entries, owner, url = entries_of(app), owner_of(app), url_of(app)
+    entries, url = entries_of(app), url_of(app)
     if session.option("url") is None and session.option("app") is None and url is not None:
         session.beat.url = url
     kept = Path(file or app.conf.beat_schedule_filename)
     ran = None if anew else last_runs(kept)
-    if does and prune and entries.problems:
-        raise Refused(
-            f"--prune would remove what {entries.problems[0].entry!r} stood for before it was broken; mend "
-            "it, or apply without --prune"
-        )
-    task = Import(session.beat, entries, ran or {}, owner=owner, revision=revision_of(app))
-    if does:
-        planned, gone, warnings = task.apply(prune=prune, force=force, reason=reason)
-    else:
-        planned, gone, warnings = task.plan(prune=prune, force=force)
-    plan = Plan(
-        source=place,
-        owner=owner,
-        zone=zone_of(app),
-        last_runs="left out (--anew)" if anew else f"of {kept}" if ran is not None else f"there is no {kept}",
-        applied=does,
-        entries=tuple(planned),
-        gone=tuple(gone),
-        problems=entries.problems,
-        notes=entries.notes,
-        warnings=warnings,
+    where = f"of {kept}" if ran is not None else f"there is no {kept}"
+    task = Import(
+        session.beat, Found(entries, ran or {}), owner=owner_of(app), revision=revision_of(app), source=place
     )
-    if not session.as_json:
-        warn(warnings)
-    document(session, plan, lambda: "\n\n".join(_words(session, plan)))
-    if entries.problems:
-        raise click.exceptions.Exit(UNREADABLE)
+    _do(session, task, zone=zone_of(app), last_runs=ANEW if anew else where, **acts)
+
+
+@click.command()
+@click.argument("redis_url")
+@click.option(
+    "--prefix", default="redbeat:", show_default=True, help="What its keys begin with: redbeat_key_prefix."
+)
+@owning("redbeat")
+@acting
+@given
+def redbeat(
+    session: Session, /, redis_url: str, prefix: str, owner: str, guarded: bool, anew: bool, **acts: Any
+) -> None:
+    """Bring in what redbeat keeps in Redis: print the plan, and do it with --apply.
+
+    Stop every beat before: what came due since the last runs is owed once, and sent by onebeat. Nothing is
+    written there. Crontabs are read in --zone, which is the timezone of the Celery app. The exit status is 1
+    if an entry could not be imported; the others are.
+
+    Example: onebeat import redbeat redis://localhost:6379/1 --zone Europe/Berlin --apply
+    """
+    from onebeat.celery.redbeat import Redbeat
+
+    zone = session.option("zone") or "UTC"
+    with Redbeat(redis_url, prefix) as source:
+        if acts["does"]:
+            source.refuse_running()
+        found = source.found(zone_name=zone, guarded=guarded)
+    task = Import(session.beat, found if not anew else found.anew(), owner=owner, source=source.place)
+    _do(session, task, zone=zone, last_runs=ANEW if anew else "as redbeat keeps them", **acts)
+
+
+ANEW = "left out (--anew)"
+
+
+def _do(
+    session: Session,
+    task: Import,
+    *,
+    zone: str,
+    last_runs: str,
+    does: bool,
+    prune: bool,
+    force: bool,
+    reason: str,
+) -> None:
+    """Plan or apply an import, and say what became of it."""
+    if does and prune and task.entries.problems:
+        refuse_pruning(repr(task.entries.problems[0].entry))
+    if does:
+        done = task.apply(prune=prune, force=force, reason=reason)
+    else:
+        done = task.plan(prune=prune, force=force)
+    plan = Plan(
+        source=task.source,
+        owner=task.owner,
+        zone=zone,
+        last_runs=last_runs,
+        applied=does,
+        entries=done.planned,
+        gone=done.gone,
+        problems=task.entries.problems,
+        notes=(*task.entries.notes, *done.notes),
+        warnings=done.warnings,
+    )
+    told(session, plan, lambda: _words(session, plan))
 
 
 def _words(session: Session, plan: Plan) -> Iterator[str]:
@@ -99,7 +170,7 @@ def _words(session: Session, plan: Plan) -> Iterator[str]:
     yield f"{plan.source}: times in {plan.zone}; owner {plan.owner}; last runs: {plan.last_runs}."
     rows = [
         (
-            each.what.value,
+            f"{each.what.value}{', paused' if each.paused else ''}",
             each.schedule,
             trigger_words(session, each.definition.trigger),
             each.definition.target.address,
@@ -108,31 +179,11 @@ def _words(session: Session, plan: Plan) -> Iterator[str]:
         )
         for each in plan.entries
     ]
-    yield table(("what", "schedule", "when", "task", "last run", "owed"), rows, "The app has no entries.")
-    reasons = [
-        f"  {each.what.value} {each.schedule}: {each.why}"
-        for each in plan.entries
-        if each.what is not Verb.CREATE and each.why != "as declared"
-    ]
-    if reasons:
-        yield "\n".join(["Why:", *reasons])
-    if plan.gone:
-        gone = [f"  {step.verb.value} {step.name}: {step.why}" for step in plan.gone]
-        yield "\n".join(["No entry declares any more:", *gone])
-    if plan.problems:
-        yield "\n".join(["Not imported:", *(f"  {each.entry}: {each.why}" for each in plan.problems)])
-    if plan.notes:
-        yield "\n".join(["Notes:", *(f"  {', '.join(note.entries)}: {note.text}" for note in plan.notes)])
-    yield _counted(plan)
-
-
-def _counted(plan: Plan) -> str:
-    verbs = [each.what for each in plan.entries] + [step.verb for step in plan.gone]
-    changes = sum(verb in (Verb.CREATE, Verb.CHANGE, Verb.REMOVE) for verb in verbs)
+    yield table(("what", "schedule", "when", "task", "last run", "owed"), rows, "There are no entries.")
+    yield from reasons(plan.entries)
+    yield from gone(plan, "No entry declares any more:")
+    yield from paragraph("Not imported:", [f"  {each.entry}: {each.why}" for each in plan.problems])
+    yield from paragraph("Notes:", [f"  {', '.join(note.entries)}: {note.text}" for note in plan.notes])
     owed = sum(each.owed_at is not None for each in plan.entries)
-    unread = f", {plural(len(plan.problems), 'entry', '')} not imported" if plan.problems else ""
-    counted = f"{plural(changes, 'schedule')} {'done' if plan.applied else 'to do'}, "
-    counted += f"{len(verbs) - changes:,} as they are, {plural(owed, 'run')} owed{unread}."
-    if plan.applied or not changes:
-        return counted
-    return f"{counted} Nothing was done; --apply does it."
+    unread = plural(len(plan.problems), "entr", "ies") if len(plan.problems) != 1 else "1 entry"
+    yield counted(plan, plan.entries, unread, f", {plural(owed, 'run')} owed")

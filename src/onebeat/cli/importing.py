@@ -1,14 +1,15 @@
 """`onebeat import`: schedules from elsewhere, a plan first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from onebeat.cli.main import Commands
+from onebeat.cli.planned import counted, gone, paragraph, reasons, refuse_pruning, told
 from onebeat.cli.schedule import because
 from onebeat.cli.session import Session, common, given
-from onebeat.cli.words import cut, document, plural, table, trigger_words, warn
+from onebeat.cli.words import cut, plural, table, trigger_words
 from onebeat.core.errors import InvalidInput, Refused
 from onebeat.core.messages import ScheduleQuery
 from onebeat.core.model import Definition, Noun
@@ -18,8 +19,6 @@ from onebeat.importers.findings import Crontab, Note, Problem, Setting
 from onebeat.importers.machine import machine_zone
 from onebeat.importers.naming import names_for
 
-UNREADABLE = 1
-
 
 class Importers(Commands):
     """The commands of the group, each imported when it is asked for: one may need a library of its own."""
@@ -27,6 +26,7 @@ class Importers(Commands):
     table: Mapping[str, tuple[str, str]] = {
         "crontab": ("importing:crontab", "Bring in the lines of a crontab."),
         "celery-beat": ("celery_beats:celery_beat", "Bring in the beat_schedule of a Celery app."),
+        "redbeat": ("celery_beats:redbeat", "Bring in what redbeat keeps in Redis."),
     }
 
 
@@ -134,11 +134,7 @@ def crontab(
         notes=read.notes,
         warnings=warnings,
     )
-    if not session.as_json:
-        warn(warnings)
-    document(session, plan, lambda: "\n\n".join(_words(session, plan)))
-    if read.problems:
-        raise click.exceptions.Exit(UNREADABLE)
+    told(session, plan, lambda: _words(session, plan))
 
 
 def _named(session: Session, read: Crontab, owner: str) -> dict[str, Definition]:
@@ -164,10 +160,7 @@ def _refuse_unsure(session: Session, read: Crontab, place: str, owner: str, prun
         return
     if broken := [problem for problem in read.problems if problem.broken]:
         lines = ", ".join(str(problem.line) for problem in broken[:10])
-        raise Refused(
-            f"--prune would remove what line {lines} of {place} stood for before it was broken; mend it, or "
-            "apply without --prune"
-        )
+        refuse_pruning(f"line {lines} of {place}")
     if not read.entries and session.beat.schedules.list(owner=owner, limit=1):
         raise Refused(
             f"{place} declares nothing, so --prune would remove every schedule of {owner}; if that is meant, "
@@ -194,27 +187,14 @@ def _words(session: Session, plan: Plan) -> list[str]:
         for line in plan.lines
     ]
     said = [head, table(("line", "what", "schedule", "when", "command"), rows, "No line is a schedule.")]
-    reasons = [f"  {line.what.value} {line.schedule}: {line.why}" for line in plan.lines if _has_reason(line)]
-    if reasons:
-        said.append("\n".join(["Why:", *reasons]))
-    if plan.gone:
-        gone = [f"  {step.verb.value} {step.name}: {step.why}" for step in plan.gone]
-        said.append("\n".join(["No line declares any more:", *gone]))
+    said += [*reasons(plan.lines), *gone(plan, "No line declares any more:")]
     if plan.settings:
         names = ", ".join(f"{setting.name} (line {setting.line})" for setting in plan.settings)
         said.append(f"Settings: {names}.")
-    if plan.problems:
-        lines = [
-            f"  line {problem.line}: {problem.why}\n    {cut(problem.text)}" for problem in plan.problems
-        ]
-        said.append("\n".join(["Not imported:", *lines]))
-    if plan.notes:
-        said.append("\n".join(["Notes:", *(f"  {_where(note)}{note.text}" for note in plan.notes)]))
-    return [*said, _counted(plan)]
-
-
-def _has_reason(line: Planned) -> bool:
-    return line.what is not Verb.CREATE and line.why != "as declared"
+    lines = [f"  line {problem.line}: {problem.why}\n    {cut(problem.text)}" for problem in plan.problems]
+    said += paragraph("Not imported:", lines)
+    said += paragraph("Notes:", [f"  {_where(note)}{note.text}" for note in plan.notes])
+    return [*said, counted(plan, plan.lines, plural(len(plan.problems), "line"))]
 
 
 def _where(note: Note) -> str:
@@ -223,14 +203,3 @@ def _where(note: Note) -> str:
     shown = ", ".join(str(line) for line in note.lines[:10])
     rest = f" and {len(note.lines) - 10} more" if len(note.lines) > 10 else ""
     return f"{'line' if len(note.lines) == 1 else 'lines'} {shown}{rest}: "
-
-
-def _counted(plan: Plan) -> str:
-    verbs: list[Any] = [line.what for line in plan.lines] + [step.verb for step in plan.gone]
-    changes = sum(verb in (Verb.CREATE, Verb.CHANGE, Verb.REMOVE) for verb in verbs)
-    unread = f", {plural(len(plan.problems), 'line')} not imported" if plan.problems else ""
-    counted = f"{plural(changes, 'schedule')} {'done' if plan.applied else 'to do'}, "
-    counted += f"{len(verbs) - changes:,} as they are{unread}."
-    if plan.applied or not changes:
-        return counted
-    return f"{counted} Nothing was done; --apply does it."

@@ -91,19 +91,23 @@ def create(
     tombstone: Schedule | None = None,
     declared: Declared = UNDECLARED,
     paused: str | None = None,
+    since: datetime | None = None,
     run_now: bool = False,
 ) -> Edit:
     """Return the edit that brings a schedule into being: nothing before the cut is owed.
 
     A one-off whose instant has passed fires at once, late, subject to its grace. On a tombstone the row,
     its id and its version go on, as the next incarnation. ``run_now`` asks for one run beside the schedule.
+
+    ``since`` is up to when another scheduler has fired it: as if it had been created then, with what has come
+    due meanwhile owed. Where that clock was ahead of ours, what comes until ``since`` is skipped.
     """
     cut = author.cut_at if tombstone is None else max(author.cut_at, tombstone.cut_at)
-    definition = _resolved(name, definition, cut)
+    definition = _resolved(name, definition, cut if since is None else since)
     trigger = build(definition.trigger)
-    mark = cut - offset_of(name, definition.policy)
+    mark = (cut if since is None else min(since, cut)) - offset_of(name, definition.policy)
     if trigger.late_start:
-        only = trigger.after(FIRST_INSTANT)
+        only = trigger.after(FIRST_INSTANT if since is None else since)
         mark = mark if only is None else min(mark, only - MICROSECOND)
     if tombstone is not None:
         mark = max(mark, tombstone.settled_until)
@@ -118,6 +122,7 @@ def create(
         next_at=None if paused is not None else due_after(trigger, mark, offset_of(name, definition.policy)),
         cut_at=cut,
         paused=paused,
+        skips=() if since is None else _fired(trigger, mark, since),
         owner=declared.owner,
         revision=declared.revision,
         applied=declared.applied,
@@ -142,6 +147,16 @@ def create(
         actor=author.actor,
         reason=author.reason,
     )
+
+
+def _fired(trigger: Trigger, mark: datetime, since: datetime) -> tuple[datetime, ...]:
+    """Return what comes after the mark, and another scheduler has fired already."""
+    found: list[datetime] = []
+    following = trigger.after(mark) if mark < since else None
+    while following is not None and following <= since and len(found) < SKIPS_MAX:
+        found.append(following)
+        following = trigger.after(following)
+    return tuple(found)
 
 
 def edit(
