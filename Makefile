@@ -55,12 +55,15 @@ cluster: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)
 
-## chaos          nodes that everything happens to, judged from outside: MINUTES=3 STORE=sqlite (ARGS go to it)
+## chaos          nodes that everything happens to, judged from outside: MINUTES=3 STORE=sqlite (ARGS go to it);
+##                or a Celery fleet: ENGINE=celery BROKER=redis
 MINUTES ?= 3
-STORE ?= sqlite
+STORE ?=
+ENGINE ?= onebeat
+BROKER ?=
 .PHONY: chaos
 chaos: $(READY)
-	@$(BIN)/python -m chaos run --store $(STORE) --minutes $(MINUTES) $(ARGS)
+	@$(BIN)/python -m chaos run --engine $(ENGINE) $(BROKER:%=--broker %) $(STORE:%=--store %) --minutes $(MINUTES) $(ARGS)
 
 ## sim            live through simulated clusters, `onebeat-sim` (ARGS go to it: make sim ARGS="--seeds 1000")
 .PHONY: sim

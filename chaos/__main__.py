@@ -16,9 +16,15 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import SystemRandom
+from typing import NamedTuple
 
 from chaos.faults.kinds import for_store
 from chaos.faults.protocol import STORES, Fault
+from chaos.fleet import sabotage as fleet_sabotage
+from chaos.fleet.brokers import BROKERS
+from chaos.fleet.faults import for_fleet
+from chaos.fleet.place import LEDGERS
+from chaos.fleet.rig import FleetRig
 from chaos.judge import judge_folder
 from chaos.opening import servers
 from chaos.page import arguments, show
@@ -78,7 +84,19 @@ MINUTES = Within(0.01, 7 * 24 * 60, "a play has to be long enough for a fault, a
 SIZE = Within(0.01, 20, "without a load nothing can go wrong, and one machine makes no more of it")
 EDITS = Within(0, 10_000, "it is how many edits a second are tried, and one editor makes no more of them")
 NODES = Within(2, 64, "with one node nobody is left to take over, and one machine runs no more", whole=True)
-STORE_SAID = f"{', '.join(sorted(STORES))} (default: sqlite)"
+BROKER = "redis"
+ENGINES = ("onebeat", "celery")
+
+
+class Usual(NamedTuple):
+    """What an engine is played with where nothing is said."""
+
+    store: str
+    nodes: int
+    edits: float
+
+
+USUAL = {"onebeat": Usual("sqlite", 4, 100.0), "celery": Usual("postgres", 3, 10.0)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -88,18 +106,42 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="play it and judge it; exit 1 on any finding")
-    run.add_argument("--store", type=OneOf(STORES, "kind of store"), default="sqlite", help=STORE_SAID)
+    run.add_argument(
+        "--engine",
+        type=OneOf(ENGINES, "engine"),
+        default="onebeat",
+        help="what runs the bodies (default: onebeat)",
+    )
+    run.add_argument(
+        "--store",
+        type=OneOf(STORES, "kind of store"),
+        help=f"{', '.join(sorted(STORES))} (default: sqlite; postgres with celery)",
+    )
+    run.add_argument(
+        "--broker",
+        type=OneOf(BROKERS, "broker"),
+        help=f"of celery: {', '.join(sorted(BROKERS))} (default: redis)",
+    )
     run.add_argument("--minutes", type=MINUTES, default=3.0, help="how long the faults go on (default: 3)")
     run.add_argument("--seed", type=int, help="of what is drawn (default: a new one, which is printed)")
     run.add_argument("--out", type=Path, help="an empty folder for the evidence (default: in .build/chaos)")
-    run.add_argument("--size", type=SIZE, default=1.0, help="of the load; 1 is about 200 firings a second")
-    run.add_argument("--edits", type=EDITS, default=100.0, help="edits a second (default: 100)")
-    run.add_argument("--nodes", type=NODES, default=4, help="how many nodes (default: 4)")
+    run.add_argument(
+        "--size", type=SIZE, default=1.0, help="of the load; 1 is about 200 firings a second, 20 on a fleet"
+    )
+    run.add_argument("--edits", type=EDITS, help="edits a second (default: 100; 10 with celery)")
+    run.add_argument(
+        "--nodes", type=NODES, help="how many nodes (default: 4); with celery so many beats and workers (3)"
+    )
     run.add_argument(
         "--only", action="append", default=[], metavar="KIND", help="this kind of fault; repeat it"
     )
     run.add_argument("--unshared", action="store_true", help="every node settles everything at once")
-    run.add_argument("--sabotage", choices=sorted(KINDS), default="", help="break the promise on purpose")
+    run.add_argument(
+        "--sabotage",
+        choices=sorted({**KINDS, **fleet_sabotage.KINDS}),
+        default="",
+        help="break the promise on purpose",
+    )
     judge = commands.add_parser("judge", help="judge the evidence in a folder; exit 1 on any finding")
     judge.add_argument("folder", type=Path)
     arguments(commands.add_parser("page", help="show results side by side in one HTML file"))
@@ -126,34 +168,53 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def played(options: argparse.Namespace) -> int:
     """Play and judge one run."""
-    faults = chosen(options.store, options.only)
+    celery, usual = options.engine == "celery", USUAL[options.engine]
+    store = options.store or usual.store
+    refuse_unmeant(options, store)
+    faults = chosen(store, options.only, for_fleet(store) if celery else for_store(store))
     seed = SystemRandom().randrange(2**31) if options.seed is None else options.seed
-    folder = (options.out or Path(".build/chaos") / f"{options.store}-{seed}").resolve()
+    name = f"celery-{options.broker or BROKER}-{store}" if celery else store
+    folder = (options.out or Path(".build/chaos") / f"{name}-{seed}").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: evidence of two runs is evidence of none")
     settings = Settings(
-        store=options.store,
+        store=store,
         minutes=options.minutes,
         seed=seed,
         folder=folder,
-        nodes=options.nodes,
+        nodes=usual.nodes if options.nodes is None else options.nodes,
         size=options.size,
-        edits_s=options.edits,
+        edits_s=usual.edits if options.edits is None else options.edits,
         shared=not options.unshared,
         sabotage=options.sabotage,
+        broker=options.broker or BROKER if celery else "",
     )
-    print(f"{options.store}, {options.minutes:g} minutes, seed {seed}: evidence in {folder}", flush=True)
+    print(f"{name}, {options.minutes:g} minutes, seed {seed}: evidence in {folder}", flush=True)
     said = Said()
     with servers():
-        Rig(settings, faults, said).run()
+        (FleetRig if celery else Rig)(settings, faults, said).run()
     said("judging")
     return told(judge_folder(folder))
 
 
-def chosen(store: str, only: Sequence[str]) -> list[Fault]:
-    """Return the faults of a store, or those that are named. Raises ValueError for one there is not."""
-    every = {fault.kind: fault for fault in for_store(store)}
+def refuse_unmeant(options: argparse.Namespace, store: str) -> None:
+    """Raise ValueError for words that mean nothing beside the engine."""
+    celery = options.engine == "celery"
+    if celery and store not in LEDGERS:
+        raise ValueError(f"a fleet is not played on {store}; there are: {', '.join(sorted(LEDGERS))}")
+    if not celery and options.broker:
+        raise ValueError("--broker is of a fleet: say --engine celery")
+    if celery and options.unshared:
+        raise ValueError("--unshared is not of a fleet: every beat of one settles everything at once")
+    if options.sabotage and (options.sabotage in fleet_sabotage.KINDS) is not celery:
+        known = ", ".join(fleet_sabotage.KINDS if celery else KINDS)
+        raise ValueError(f"--sabotage {options.sabotage} is not of this engine; there are: {known}")
+
+
+def chosen(store: str, only: Sequence[str], there: Iterable[Fault]) -> list[Fault]:
+    """Return the faults there are, or those that are named. Raises ValueError for one there is not."""
+    every = {fault.kind: fault for fault in there}
     unknown = [kind for kind in only if kind not in every]
     if unknown:
         near = near_miss(unknown[0], every)

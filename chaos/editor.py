@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -22,14 +23,15 @@ from typing import Any
 
 import msgspec
 
+from chaos.fleet import load as tasks
 from chaos.load import defined, drawn
 from chaos.node import patiently
 from chaos.story import HISTORY
 from chaos.world import Orders, real_now
-from onebeat import Onebeat
+from onebeat import Definition, Onebeat
 from onebeat.app.desk import Written
 from onebeat.core.errors import Conflict, InvalidInput, NotFound, OnebeatError, Refused
-from onebeat.core.model import Run, Schedule, run_id
+from onebeat.core.model import Run, Schedule, TriggerSpec, run_id
 from onebeat.testing.history import Limits, Operation, Writer
 
 THREADS = 8
@@ -64,8 +66,11 @@ class Pen:
 class Hand:
     """One schedule, and what its editor knows of it: the row as the last answer had it, None for none."""
 
-    def __init__(self, beat: Onebeat, name: str, pen: Pen, rng: Random) -> None:
+    def __init__(
+        self, beat: Onebeat, name: str, pen: Pen, rng: Random, define: Callable[[TriggerSpec], Definition]
+    ) -> None:
         self._beat = beat
+        self._define = define
         self._name = name
         self._pen = pen
         self._rng = rng
@@ -99,7 +104,7 @@ class Hand:
                 self._asked(action, lambda: getattr(schedules, action)(name))
 
     def _put(self, if_exists: Any) -> None:
-        wish = defined(drawn(self._rng.randrange, ANCHOR))
+        wish = self._define(drawn(self._rng.randrange, ANCHOR))
         self._asked(
             "put",
             lambda: self._beat.schedules.put_all({self._name: wish}, if_exists=if_exists)[0],
@@ -176,11 +181,12 @@ def main(told: str, name: str, life: str) -> None:
     beat = Onebeat(orders.url, modules=("chaos",), actor=name)
     patiently(beat)
     out = Writer(Path(orders.folder) / HISTORY)
+    define = partial(tasks.defined, guarded=orders.guarded) if orders.broker else defined
     threads = []
     for index in range(THREADS):
         rng = Random(f"{orders.seed}/{life}/{index}")
         pen = Pen(out, orders.origin_s, (int(life) * THREADS + index) * NUMBERS)
-        hands = [Hand(beat, each, pen, rng) for each in orders.edited[index::THREADS]]
+        hands = [Hand(beat, each, pen, rng, define) for each in orders.edited[index::THREADS]]
         if hands and orders.edits_s:
             threads.append(Thread(hands, rng, THREADS / orders.edits_s, over))
     for thread in threads:

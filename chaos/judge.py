@@ -14,19 +14,22 @@ from pathlib import Path
 import msgspec
 from bench.machine import described
 
+from chaos.faults.rows import LeasesLapsed
 from chaos.page import show
 from chaos.result import FINDINGS_MAX, FaultKind, FaultSpan, Lane, Result, Said, Spread, seat_of, write
 from chaos.story import AUDIT, EFFECTS, FAULTS, HISTORY, PAGE, RESULT, STORY, Story
 from onebeat.testing import history
 from onebeat.testing.history import Effect, Fault, Operation
-from onebeat.testing.keyed import Bounds, Judged, Trouble, judge
+from onebeat.testing.keyed import Bounds, Judged, judge
 from onebeat.testing.sums import SECOND, micros
+from onebeat.testing.trouble import Trouble
 
 BOUNDS = Bounds(recovery=timedelta(minutes=4), clock=timedelta(milliseconds=2))
 CALM_US = 10 * SECOND
 """So long after a fault, or after the last node has begun to serve, an occurrence counts as calm."""
 NAMES = {"missing": "missed", "overlap": "overlap_exceeded"}
 FINDINGS = ("missing", "doubled", "early", "phantom", "overlap")
+BROKERS = {"redis": "Redis", "amqp": "RabbitMQ"}
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "redis": "Redis"}
 
 
@@ -88,13 +91,13 @@ def judged(folder: Path) -> Result:
     tally = Tally(story.began_at)
     whole = story.ended and not story.unfinished
     over = max(story.ended_at, story.until + BOUNDS.recovery) if whole else story.ended_at
-    verdict = judge(operations, tally.watch(effects), faults, story.until, BOUNDS, over)
+    verdict = judge(operations, tally.watch(effects), faults, story.until, bounds(story), over)
     asked = folder / AUDIT
     audit = msgspec.json.decode(asked.read_bytes()) if asked.exists() else None
     seconds = max(tally.last / SECOND, (story.until - story.began_at).total_seconds())
     late = Lateness(verdict, faults, story.began_at, tally.serving_from)
     return Result(
-        title=f"Onebeat on {STORES.get(story.store, story.store)}",
+        title=title(story),
         store=story.store,
         server=server(story),
         right=verdict.right and whole and (audit is None or audit.get("right", False)),
@@ -127,6 +130,11 @@ def judged(folder: Path) -> Result:
         ],
         audit=audit,
     )
+
+
+def bounds(story: Story) -> Bounds:
+    """Return by what a run is judged: whether leases were taken from who was well."""
+    return BOUNDS._replace(holders=LeasesLapsed.kind not in story.done)
 
 
 def told(folder: Path) -> Story:
@@ -178,7 +186,9 @@ def counted(verdict: Judged, story: Story, torn: int) -> dict[str, int]:
 
 def command(story: Story) -> str:
     """Return the command that does the same again, as far as a seed repeats it."""
-    words = f"python -m chaos run --store {story.store} --minutes {story.minutes:g}"
+    broker = story.settings.get("broker")
+    fleet = f" --engine celery --broker {broker}" if broker else ""
+    words = f"python -m chaos run{fleet} --store {story.store} --minutes {story.minutes:g}"
     if story.seed is not None:
         words += f" --seed {story.seed}"
     for name, option in (("size", "--size"), ("edits_s", "--edits"), ("nodes", "--nodes")):
@@ -190,7 +200,19 @@ def command(story: Story) -> str:
     return f"{words} --sabotage {sabotage}" if sabotage else words
 
 
+def title(story: Story) -> str:
+    """Return what was played on what."""
+    store, broker = STORES.get(story.store, story.store), story.settings.get("broker")
+    return f"A Celery fleet on {BROKERS.get(broker, broker)}, {store}" if broker else f"Onebeat on {store}"
+
+
 def server(story: Story) -> str:
+    """Return the products and versions of store and broker, as they say of themselves."""
+    broker = story.settings.get("broker_server")
+    return f"{ledger(story)}, broker {broker}" if broker else ledger(story)
+
+
+def ledger(story: Story) -> str:
     """Return the store's product and version, as it says of itself."""
     name = STORES.get(story.store, story.store)
     version = next(

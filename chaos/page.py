@@ -39,6 +39,7 @@ COUNTED = {
     "bodies": "bodies that began",
     "retried_bodies": "bodies that began again because one had failed",
     "repeated_bodies": "bodies that began again because a lease had lapsed",
+    "unprovoked_bodies": "of these, with nothing done to anybody meanwhile",
     "overtaken": "bodies that began under a lease lost meanwhile",
     "at_most_once": "owed at most once, and lost to a fault",
     "edits_ok": "edits acknowledged",

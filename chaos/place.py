@@ -77,7 +77,7 @@ class Node:
         log = self.clock_file.with_name(f"{self.name}-{self.life}.log")
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [*self._command, self.name, str(self.life)],
+                self.words(),
                 cwd=TOP,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
@@ -85,6 +85,10 @@ class Node:
                 stderr=out,
                 process_group=group,
             )
+
+    def words(self) -> list[str]:
+        """Return the command of this life."""
+        return [*self._command, self.name, str(self.life)]
 
     def signalled(self, number: int) -> None:
         """Send a signal to this life, if it still is one."""
@@ -155,7 +159,10 @@ class Place:
             raise Nobody
         if editor and self.editor is not None and self.editor.alive and self.editor not in self._hurt:
             well.append(self.editor)
-        node = rng.choice(well)
+        return self.taken(rng.choice(well))
+
+    def taken(self, node: Node) -> Node:
+        """Take note that somebody hurts a node from now on; return it."""
         self._hurt.add(node)
         return node
 
@@ -166,6 +173,11 @@ class Place:
     def hurts(self, node: Node) -> bool:
         """Return whether somebody hurts a node just now."""
         return node in self._hurt
+
+    @property
+    def bodies(self) -> list[Node]:
+        """Return who runs bodies."""
+        return self.nodes
 
     @property
     def seats(self) -> list[Node]:

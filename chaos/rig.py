@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -28,8 +28,9 @@ from chaos.opinion import opinion
 from chaos.place import Node, Place, python
 from chaos.play import Play
 from chaos.story import AUDIT, EFFECTS, FAULTS, HISTORY, STORY, Story
+from chaos.wire import Wire
 from chaos.world import Orders, origin_s, real_now
-from onebeat import Onebeat
+from onebeat import Definition, Onebeat
 from onebeat.app.choosing import Acted
 from onebeat.app.desk import Written
 from onebeat.core.errors import StoreUnavailable
@@ -65,6 +66,7 @@ class Settings(NamedTuple):
     shared: bool = True
     sabotage: str = ""
     rounds: int | None = None
+    broker: str = ""  # of a Celery fleet: then so many beats, and as many workers
 
 
 class Rig:
@@ -98,10 +100,10 @@ class Rig:
     def run(self) -> Story:
         """Play it, and return what there is to say of it. An interrupt ends the play and no more."""
         settings, rng, began_at = self._settings, Random(self._settings.seed), self.now()
-        with opened(settings.store, self._folder) as place:
+        with self.opened() as place:
             with self._app(place) as beat:
                 self._put(beat, place)
-                self._people(place)
+                self.people(place)
             faults = Writer(self._folder / FAULTS)
             play = Play(place, self._faults, rng, write=faults.write, now=self.now)
             with self._interruptible():
@@ -131,7 +133,8 @@ class Rig:
                     name: value
                     for name, value in settings._asdict().items()
                     if name not in ("store", "minutes", "seed", "folder")
-                },
+                }
+                | self.more(place),
                 began_at=began_at,
                 calm_at=calm_at,
                 until=until,
@@ -143,6 +146,31 @@ class Rig:
             )
             (self._folder / STORY).write_bytes(pretty(story))
             return story
+
+    # --- who plays what: of a fleet it is something else ---
+
+    def opened(self) -> AbstractContextManager[Place]:
+        """Return a place without nodes."""
+        return opened(self._settings.store, self._folder)
+
+    def wanted(self, second: datetime) -> Mapping[str, Definition]:
+        """Return the schedules that nobody edits. ``second`` is a whole one, to count from."""
+        return dict(load.wanted(self._settings.size, second))
+
+    def people(self, place: Place) -> None:
+        """Begin the nodes and the editor, each on a link and with a clock of its own."""
+        settings = self._settings
+        for index in range(settings.nodes):
+            share = (index, settings.nodes) if settings.shared else None
+            place.nodes.append(self._seat(place, "chaos.node", f"node-{index}", share=share))
+        edited = tuple(load.edited(settings.size))
+        place.editor = self._seat(place, "chaos.editor", "editor", edited=edited, edits_s=settings.edits_s)
+        for seat in place.seats:
+            place.restart_node(seat)
+
+    def more(self, place: Place) -> dict[str, Any]:
+        """Return what else there is to say of the run, beside its settings."""
+        return {}
 
     # --- the beginning ---
 
@@ -157,7 +185,7 @@ class Rig:
     def _put(self, beat: Onebeat, place: Place) -> None:
         """Put the load, and write down that it was asked for, and what the answer was."""
         second = beat.store.now().replace(microsecond=0)
-        wanted = dict(load.wanted(self._settings.size, second))
+        wanted = self.wanted(second)
         names = list(wanted)
         for begin in range(0, len(names), BATCH):
             batch = {name: wanted[name] for name in names[begin : begin + BATCH]}
@@ -173,19 +201,13 @@ class Rig:
             }
             self._answered(numbers, "put", beat.schedules.put_all(batch))
 
-    def _people(self, place: Place) -> None:
-        """Begin the nodes and the editor, each on a link and with a clock of its own."""
-        settings = self._settings
-        for index in range(settings.nodes):
-            share = (index, settings.nodes) if settings.shared else None
-            place.nodes.append(self._seat(place, "chaos.node", f"node-{index}", share=share))
-        edited = tuple(load.edited(settings.size))
-        place.editor = self._seat(place, "chaos.editor", "editor", edited=edited, edits_s=settings.edits_s)
-        for seat in place.seats:
-            place.restart_node(seat)
-
     def _seat(self, place: Place, module: str, name: str, **more: Any) -> Node:
         wire = place.wired()
+        command = python(module, self.orders(place, wire, **more))
+        return Node(name, command, self._folder / f"{name}.clock", wire)
+
+    def orders(self, place: Place, wire: Wire | None, **more: Any) -> str:
+        """Return what a process is told that reaches the ledger by a link."""
         orders = Orders(
             url=place.url if wire is None else place.at(wire.port),
             folder=str(self._folder),
@@ -195,8 +217,7 @@ class Rig:
             seed=self._settings.seed,
             **more,
         )
-        command = python(module, msgspec.json.encode(orders).decode())
-        return Node(name, command, self._folder / f"{name}.clock", wire)
+        return msgspec.json.encode(orders).decode()
 
     # --- the end ---
 
@@ -249,7 +270,7 @@ class Rig:
     def _warm_up(self, place: Place) -> None:
         """Wait until every node has begun a body."""
         end_s = time.monotonic() + WARM_S
-        while time.monotonic() < end_s and len(self._effects.nodes()) < len(place.nodes):
+        while time.monotonic() < end_s and len(self._effects.nodes()) < len(place.bodies):
             self._tell(f"{self._effects.began()} began")
             self._nap.wait(LOOK_S)
 

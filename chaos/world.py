@@ -25,6 +25,10 @@ SAID = {
 }
 
 
+NODE, TOLD = "CHAOS_NODE", "CHAOS_ORDERS"
+"""By what a process learns its name and its orders that takes no words of ours: of its environment."""
+
+
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What a process of the rig is told at its start, as one word of JSON."""
 
@@ -37,6 +41,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     edits_s: float = 0.0
     edited: tuple[str, ...] = ()
     seed: int = 0
+    broker: str = ""  # the URL of a Celery fleet's; then what is edited are its schedules
+    guarded: bool = True
 
 
 def origin_s() -> float:
@@ -65,23 +71,33 @@ class World:
         """Write down that a body has begun."""
         self._body("began", run)
 
-    def ended(self, run: CurrentRun, outcome: str) -> None:
-        """Write down that a body is about to return."""
-        self._body("ended", run, outcome)
+    def ended(
+        self, run: CurrentRun, outcome: str, *, at: datetime | None = None, mine: bool | None = None
+    ) -> None:
+        """Write down that a body is about to return, and whether it held the run for its own at ``at``."""
+        self._body("ended", run, outcome, at, mine)
 
-    def _body(self, phase: str, run: CurrentRun, outcome: str | None = None) -> None:
+    def _body(
+        self,
+        phase: str,
+        run: CurrentRun,
+        outcome: str | None = None,
+        at: datetime | None = None,
+        mine: bool | None = None,
+    ) -> None:
         fold = run.fold
         self._out.write(
             Effect(
                 phase=phase,  # type: ignore[arg-type]  # one of its words
                 run_id=run.id,
                 schedule=run.schedule,
-                at=self.now(),
+                at=at or self.now(),
                 occurrence_at=None if run.key is not None else run.occurrence,
                 attempt=run.attempt,
                 token=run.token,
                 node=self._node,
                 outcome=outcome,
+                mine=mine,
                 first_at=None if fold is None else fold.first_at,
                 last_at=None if fold is None else fold.last_at,
                 count=1 if fold is None else fold.count,

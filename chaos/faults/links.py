@@ -17,8 +17,12 @@ class _OneLink(Usual):
     def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         node = taken(place, rng, left)
         words, burden = self.burden(rng)
-        left.callback(_wire(node).lay(burden))
+        left.callback(self.wire(node).lay(burden))
         return f"{node.name}{words}"
+
+    def wire(self, node: Node) -> Wire:
+        """Return the link of a node that it is done to. Raises Nobody."""
+        return wire_of(node)
 
     def burden(self, rng: Random) -> tuple[str, Burden]:
         """Return what to lay on, and what to say of it after the name."""
@@ -100,7 +104,7 @@ class HungUp(Usual):
 
     def hurt(self, place: Place, rng: Random, left: ExitStack) -> str:
         node = taken(place, rng, left)
-        wire = _wire(node)
+        wire = wire_of(node)
         left.callback(wire.mend)
         wire.cut()
         return node.name
@@ -119,7 +123,8 @@ class AllCutOff(Usual):
         return "every link"
 
 
-def _wire(node: Node) -> Wire:
+def wire_of(node: Node) -> Wire:
+    """Return the link of a node to the ledger. Raises Nobody where it has none."""
     if node.wire is None:
         raise Nobody
     return node.wire

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from tests.servers import redis
 
 from onebeat import Onebeat
 from onebeat.celery.beat import Beat
+from onebeat.celery.settings import resend_of
 from onebeat.core.errors import InvalidInput, Refused
 from onebeat.core.model import RunState
+from onebeat.engine.outbox import RESEND
 
 
 def an_app(url: str | None, **conf: Any) -> Any:
@@ -98,6 +101,19 @@ def test_an_app_with_the_guard_declares_guarded_runs(file: str, beat_of: Callabl
 
     with Onebeat(file) as front:
         assert "guarded" not in front.schedules.show("nightly").schedule.definition.target.kwargs
+
+
+def test_a_message_without_an_answer_is_sent_again_after_what_the_settings_say(file: str) -> None:
+    assert resend_of(an_app(file)) == RESEND
+    assert resend_of(an_app(file, onebeat_resend_s=12.5)) == timedelta(seconds=12.5)
+
+
+@pytest.mark.parametrize("said", [9, 601, float("nan"), "60", True])
+def test_a_beat_does_not_begin_that_would_send_again_too_soon_or_never(
+    said: Any, file: str, beat_of: Callable[[Any], Beat]
+) -> None:
+    with pytest.raises(InvalidInput, match=r"onebeat_resend_s=.* is no number of seconds from 10 to 600"):
+        beat_of(an_app(file, onebeat_resend_s=said))
 
 
 def test_a_bad_entry_is_said_loudly_and_the_others_are_scheduled(

@@ -12,6 +12,8 @@ import pytest
 from tests.celery.fleet import Fleet
 from tests.servers import redis
 
+from onebeat.celery import CeleryOutlet
+from onebeat.celery.message import fingerprint
 from onebeat.core.messages import EventQuery
 from onebeat.core.model import Outcome, RunState
 
@@ -73,6 +75,22 @@ def test_a_copy_of_an_older_attempt_runs_nothing(fleet: Fleet) -> None:
         fleet.heard("delivered")
 
     assert fleet.state(run.id).attempt == 2
+    assert len(fleet.unsaid("said")) == 2
+
+
+def test_a_copy_from_the_same_ledger_by_another_url_fails_no_task(fleet: Fleet) -> None:
+    fleet.worker("solo")
+    fleet.outlet = CeleryOutlet(fleet.app, ledger=fingerprint("redis://the-same-by-another-name"))
+    run, next_run = (fleet.asked(name, "shop.note", name, 17) for name in ("digest", "next"))
+
+    claimed = fleet.send(run.id)
+    fleet.state(run.id)
+    fleet.outlet.send([claimed])
+    fleet.send(next_run.id)
+    fleet.state(next_run.id)  # one after another: the copy has been looked at
+
+    assert "Task shop.note[digest" in fleet.logs()
+    assert "raised unexpected" not in fleet.logs()
     assert len(fleet.unsaid("said")) == 2
 
 

@@ -30,6 +30,19 @@ from chaos.__main__ import MINUTES, main
         (["--nodes", "2.5"], "'2.5' is no whole number from 2 to 64"),
         (["--edits=-1"], "argument --edits: '-1' is not from 0 to 10000"),
         (["--edits", "nan"], "'nan' is not from 0 to 10000"),
+        (["--engine", "celeri"], "'celeri' is no engine; did you mean 'celery'?"),
+        (["--broker", "redis"], "--broker is of a fleet: say --engine celery"),
+        (["--engine", "celery", "--broker", "sqs"], "'sqs' is no broker; there are: "),
+        (
+            ["--engine", "celery", "--store", "mariadb"],
+            "a fleet is not played on mariadb",
+        ),
+        (["--engine", "celery", "--unshared"], "--unshared is not of a fleet"),
+        (
+            ["--engine", "celery", "--sabotage", "early"],
+            "early is not of this engine; there are: ung",
+        ),
+        (["--engine", "celery", "--only", "node killed"], "no such fault on postgres: 'node killed'"),
         (["--only", "node kiled"], "no such fault on sqlite: 'node kiled'; did you mean 'node killed'?"),
     ],
 )

@@ -74,7 +74,7 @@ class World:
         self.effects += [began, ended, accepted]
         return began.run_id
 
-    def judged(self, **bounds: timedelta) -> Judged:
+    def judged(self, **bounds: Any) -> Judged:
         given = {"recovery": timedelta(seconds=5)} | bounds
         return judge(self.operations, self.effects, self.faults, END, Bounds(**given))
 
@@ -264,6 +264,15 @@ def accepted_from_who_had_lost_it(world: World) -> None:
         )
 
 
+def still_its_own_when_another_had_begun(world: World) -> None:
+    began, ended, accepted = (world.effect("cron@20", phase) for phase in ("began", "ended", "accepted"))
+    world.swap(ended, replace(ended, at=at(25), mine=True))
+    world.swap(accepted, replace(accepted, phase="refused", at=at(25.1), state="succeeded"))
+    world.effects.append(replace(began, at=at(24), token=1000, attempt=2))
+    for phase, second in (("ended", 24.5), ("accepted", 24.6)):
+        world.effects.append(replace(accepted, phase=phase, at=at(second), token=1000, attempt=2))
+
+
 def beyond_the_limit(world: World) -> None:
     ended, accepted = (world.effect("limited@20", phase) for phase in ("ended", "accepted"))
     world.swap(ended, replace(ended, at=at(22.5)))
@@ -304,6 +313,7 @@ PLANTED: list[tuple[Callable[[World], None], dict[str, int]]] = [
     (lie_about_a_put, {"missing": 8}),
     (under_the_same_token, {"same lease": 1}),
     (under_an_old_token, {"overtaken": 1}),
+    (still_its_own_when_another_had_begun, {"two holders": 1}),
     (the_same_attempt_again, {"attempt": 1}),
     (again_though_lost_fails, {"again": 1}),
     (two_ends, {"two ends": 1}),
@@ -329,6 +339,33 @@ def test_a_planted_fault_is_found_and_only_that(
 
 def test_every_kind_of_finding_has_been_planted() -> None:
     assert {kind for _, findings in PLANTED for kind in findings} == set(KINDS)
+
+
+def test_where_leases_are_taken_from_holders_two_may_hold_one() -> None:
+    world = right()
+    still_its_own_when_another_had_begun(world)
+
+    assert not world.judged(holders=False).found
+
+
+def test_who_knows_that_it_holds_the_run_no_more_is_no_holder() -> None:
+    world = right()
+    still_its_own_when_another_had_begun(world)
+    ended = world.effect("cron@20", "ended")
+    world.swap(ended, replace(ended, mine=False))
+
+    assert not world.found()
+
+
+def test_a_body_that_began_again_is_counted_apart_where_nothing_had_been_done() -> None:
+    world = right()
+    still_its_own_when_another_had_begun(world)
+    calm = world.judged(holders=False).counts
+    world.faults.append(Fault(number=99, kind="killed", target="one", began_at=at(22), ended_at=at(23)))
+    hurt = world.judged(holders=False).counts
+
+    assert (calm["repeated_bodies"], calm["unprovoked_bodies"]) == (1, 1)
+    assert (hurt["repeated_bodies"], hurt["unprovoked_bodies"]) == (1, 0)
 
 
 # --- what is not certain ------------------------------------------------------------------------------

@@ -235,11 +235,13 @@ class Onebeat:
         grace: timedelta = timedelta(seconds=30),
         share: Share | None = None,
         outlets: Iterable[Outlet] = (),
+        resend: timedelta = timedelta(seconds=60),
     ) -> "Service":
         """Reconcile the declarations and return a node that is not started yet: for hosts with an own loop.
 
         ``start()`` begins to serve on threads of this process, ``shutdown()`` winds down. Runs whose targets
-        are of the kind of one of ``outlets`` are sent by it, as messages, whatever the roles.
+        are of the kind of one of ``outlets`` are sent by it, as messages, whatever the roles; one that no
+        guard has answered is sent again after ``resend``.
         """
         from onebeat.core.triggers.walltime import tz_version
         from onebeat.engine.executors.child import inside
@@ -284,6 +286,7 @@ class Onebeat:
                 roles=roles, queues=queues, lease=lease, share=share, durability=store.facts()["durability"]
             ),
             beside=[(follower.role, _step(follower, store, holder)) for follower in followers],
+            resend=resend,
         )
 
     def hold(self, reason: str = "") -> Hold | None:

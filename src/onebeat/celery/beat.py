@@ -18,10 +18,11 @@ from onebeat.celery.entries import Entries
 from onebeat.celery.library import Scheduler
 from onebeat.celery.message import fingerprint
 from onebeat.celery.outlet import CeleryOutlet
-from onebeat.celery.settings import entries_of, front_of, owner_of, url_of
+from onebeat.celery.settings import entries_of, front_of, owner_of, resend_of, url_of
 from onebeat.core.errors import Conflict, Refused, StoreUnavailable
 from onebeat.core.model import Definition
 from onebeat.core.reconcile import Step, Verb
+from onebeat.engine.outbox import RESEND
 
 if TYPE_CHECKING:
     from onebeat.engine.service import Service
@@ -42,6 +43,7 @@ class Beat(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._front: Onebeat | None = None
         self._service: Service | None = None
         self._entries: Entries | None = None
+        self._resend = RESEND
         self._starting = False
         self._failures = 0
         self._pause = 0
@@ -52,6 +54,7 @@ class Beat(Scheduler):  # type: ignore[misc]  # Celery has no types
     def setup_schedule(self) -> None:
         """Read the settings, and say what cannot be meant. Opens nothing."""
         self._front = front_of(self.app)
+        self._resend = resend_of(self.app)
         self._entries = entries_of(self.app)
         for problem in self._entries.problems:
             _log.error("the entry %r of beat_schedule is NOT scheduled: %s", problem.entry, problem.why)
@@ -123,7 +126,9 @@ class Beat(Scheduler):  # type: ignore[misc]  # Celery has no types
                 definition = entry.definition
                 front.declare(entry.name, definition.trigger, definition.target, **_said(definition))
         service = front.service(
-            ("dispatcher",), outlets=[CeleryOutlet(self.app, ledger=fingerprint(front.url))]
+            ("dispatcher",),
+            outlets=[CeleryOutlet(self.app, ledger=fingerprint(front.url))],
+            resend=self._resend,
         )
         for step in front.diff(prune=True):
             _tell(step, front.owner, front.revision)

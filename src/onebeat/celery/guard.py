@@ -230,8 +230,8 @@ class Installed:
     def _refuse(self, request: Any, run_id: str, number: int, run: Run | None) -> None:
         """Raise Ignore for a message that nothing is to be run for; loudly where it is of another ledger."""
         theirs = request.get(LEDGER)
-        if theirs and theirs != self._ledgers.fingerprint:
-            # Two URLs of one ledger may differ, so it is said only where the run is not to be had here.
+        if run is None and theirs and theirs != self._ledgers.fingerprint:
+            # Two URLs of one ledger may differ: a copy of what is known here must not fail its task.
             raise OnebeatError(
                 f"{run_id}, attempt {number}, comes from the ledger {theirs}, and this worker has "
                 f"{self._ledgers.fingerprint}: name the same ledger in both, or use another broker"

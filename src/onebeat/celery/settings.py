@@ -1,6 +1,8 @@
 """What a Celery app's settings say to onebeat: where the ledger is, whose the schedules are, and which."""
 
+import math
 import os
+from datetime import timedelta
 from typing import Any
 
 from onebeat.app import Onebeat
@@ -8,9 +10,12 @@ from onebeat.app.declaring import checked_revision
 from onebeat.celery.entries import Entries, read_entries, slug
 from onebeat.celery.library import Scheduler
 from onebeat.celery.whens import zone_name_of
-from onebeat.core.errors import InvalidInput
+from onebeat.core.errors import InvalidInput, shown
+from onebeat.engine.outbox import RESEND, RESEND_MAX, SPARE
 
 OWNER = "celery"
+RESEND_MIN = 2 * SPARE
+"""Below it, a batch that the broker does not answer for would be let go as soon as it was tried."""
 
 
 def owner_of(app: Any) -> str:
@@ -39,6 +44,21 @@ def revision_of(app: Any) -> int:
     """Return ``onebeat_revision``, which grows with each release; 0 where it is not set."""
     revision = app.conf.get("onebeat_revision")
     return 0 if revision is None else checked_revision(revision)
+
+
+def resend_of(app: Any) -> timedelta:
+    """Return ``onebeat_resend_s``: after how long a message that no guard has answered is sent again."""
+    said = app.conf.get("onebeat_resend_s")
+    if said is None:
+        return RESEND
+    least, most = RESEND_MIN.total_seconds(), RESEND_MAX.total_seconds()
+    number = isinstance(said, (int, float)) and not isinstance(said, bool) and math.isfinite(said)
+    if not number or not least <= said <= most:
+        raise InvalidInput(
+            f"onebeat_resend_s={shown(said)} is no number of seconds from {least:g} to {most:g}: sooner, a "
+            "broker that is away for a moment would be sent everything twice, and later nobody would wait"
+        )
+    return timedelta(seconds=said)
 
 
 def is_guarded(app: Any) -> bool:

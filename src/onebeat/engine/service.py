@@ -30,7 +30,7 @@ from onebeat.engine.alerts import Alerts
 from onebeat.engine.current import storable
 from onebeat.engine.dispatcher import Dispatcher
 from onebeat.engine.metrics import Metrics
-from onebeat.engine.outbox import Outbox
+from onebeat.engine.outbox import RESEND, Outbox
 from onebeat.engine.presence import Presence
 from onebeat.engine.worker import Worker
 
@@ -77,6 +77,7 @@ class Service:
         settings: Mapping[str, str] | None = None,
         metrics: Metrics | None = None,
         beside: Iterable[tuple[str, Callable[[], datetime]]] = (),
+        resend: timedelta = RESEND,
     ) -> None:
         self.metrics = Metrics() if metrics is None else metrics
         self._store = store
@@ -85,6 +86,7 @@ class Service:
         self._grace = grace
         self._executors = list(executors)
         self._outlets = list(outlets)
+        self._resend = resend
         works = WORKER in roles
         self._presence = Presence(
             store,
@@ -148,6 +150,7 @@ class Service:
             self._presence,
             queues=queues,
             targets=targets,
+            resend=self._resend,
             aside=True,
             metrics=self.metrics,
         )

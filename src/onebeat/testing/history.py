@@ -79,6 +79,7 @@ class Effect(Line, frozen=True, kw_only=True, tag="effect"):
     ``began`` and ``ended`` are written by the body itself. ``accepted`` and ``refused`` are what a node was
     answered when it reported the body's end: with the state of the run by then. ``counted`` is written by who
     reads a sink at the end: how many effects of this run the sink holds, in ``count``.
+    ``mine`` says whether the body held the run for its own, asked right after ``at``.
     A run that stands for several occurrences says so with ``first_at``, ``last_at`` and ``count``.
     """
 
@@ -95,6 +96,7 @@ class Effect(Line, frozen=True, kw_only=True, tag="effect"):
     first_at: datetime | None = None
     last_at: datetime | None = None
     count: int = 1
+    mine: bool | None = None
 
 
 class Fault(Line, frozen=True, kw_only=True, tag="fault"):

@@ -11,6 +11,8 @@ larger tokens, and no more at once than the limit. Whatever outside evidence can
   never right.
 * A body may outlive its lease. For the limit it counts from its first line to its last if no later lease of
   its run led to a body, and, where nodes write down answers, if its own report was accepted after it ended.
+* Where bodies say at which instant they still held their run for their own (``mine``), no body of a later
+  lease may have begun before it.
 * A stopped process may begin a body under a lease that it has lost meanwhile. It is counted, as
   ``overtaken``, and is a finding only where no fault was in force since the run's first body began.
 """
@@ -26,6 +28,7 @@ from onebeat.testing.history import Effect, Fault, Limits, Operation
 from onebeat.testing.oracle import Oracle
 from onebeat.testing.owed import Owed, calls, owed, strict
 from onebeat.testing.sums import TICK, micros, moment
+from onebeat.testing.trouble import Trouble
 
 KINDS = (
     "missing",
@@ -36,6 +39,7 @@ KINDS = (
     "after the end",
     "stale end",
     "same lease",
+    "two holders",
     "overtaken",
     "attempt",
     "again",
@@ -60,6 +64,7 @@ COUNTS = (
     "ended",
     "retried_bodies",
     "repeated_bodies",
+    "unprovoked_bodies",
     "overtaken",
     "at_most_once",
 )
@@ -90,11 +95,15 @@ class Body(NamedTuple):
 
 
 class End(NamedTuple):
-    """The end of a body, by its own words or by the ledger's: how it went, or the state of the run then."""
+    """The end of a body, by its own words or by the ledger's: how it went, or the state of the run then.
+
+    ``mine``: the body still held the run for its own.
+    """
 
     token: int
     at: int
     words: str
+    mine: bool = False
 
 
 class Seen:
@@ -128,8 +137,9 @@ class Judged(NamedTuple):
 
     ``lateness`` has, for each occurrence that had a run of its own, when it was and by how much later the
     first body began. ``counts`` has all of COUNTS: ``may`` without what is in ``must``; ``at_most_once`` is
-    owed under ``on_lost="fail"`` and not seen, while a fault was in force; ``limited`` are schedules that
-    always had a limit of bodies at once.
+    owed under ``on_lost="fail"`` and not seen, while a fault was in force; ``unprovoked_bodies`` are those of
+    ``repeated_bodies`` before which nothing had been done to anybody since the body before began (a machine
+    too slow to renew in time); ``limited`` are schedules that always had a limit of bodies at once.
     """
 
     findings: list[Finding]
@@ -144,10 +154,14 @@ class Judged(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Until when the slowest recovery is over, and by how much two clocks may differ."""
+    """Until when the slowest recovery is over, and by how much two clocks may differ.
+
+    ``holders``: whether leases are left to those who hold them, so that no two can hold one.
+    """
 
     recovery: timedelta = timedelta(seconds=30)
     clock: timedelta = timedelta(0)
+    holders: bool = True
 
 
 BOUNDS = Bounds()
@@ -207,7 +221,7 @@ def _seen(effects: Iterable[Effect]) -> tuple[dict[str, dict[str, Seen]], bool]:
                         run.first, run.last = micros(effect.first_at), micros(effect.last_at)
                     run.count = effect.count
             case "ended":
-                run.ended += (End(effect.token, micros(effect.at), effect.outcome or ""),)
+                run.ended += (End(effect.token, micros(effect.at), effect.outcome or "", bool(effect.mine)),)
             case "accepted":
                 reports = True
                 again = AGAIN if effect.outcome in REPORTED else ""
@@ -218,28 +232,6 @@ def _seen(effects: Iterable[Effect]) -> tuple[dict[str, dict[str, Seen]], bool]:
             case "counted":
                 run.sunk = effect.count
     return found, reports
-
-
-class Trouble:
-    """When faults were in force."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        spans = sorted(
-            (micros(fault.began_at), micros(fault.ended_at) if fault.ended_at is not None else 1 << 62)
-            for fault in {fault.number: fault for fault in faults}.values()
-        )
-        self.spans: list[tuple[int, int]] = []
-        for low, high in spans:
-            if self.spans and low <= self.spans[-1][1]:
-                self.spans[-1] = self.spans[-1][0], max(high, self.spans[-1][1])
-            else:
-                self.spans.append((low, high))
-        self._lows = [low for low, _ in self.spans]
-
-    def within(self, low: int, high: int) -> bool:
-        """Return whether some fault was in force at some instant in [low, high]."""
-        place = bisect_right(self._lows, high) - 1
-        return place >= 0 and self.spans[place][1] >= low
 
 
 class _Case:
@@ -263,6 +255,7 @@ class _Case:
         self.until = until
         self.recovery = bounds.recovery // TICK
         self.clock = bounds.clock // TICK
+        self.bounds = bounds
         self.reports = reports
         self.verdict = verdict
         self.at_most_once = any(limits.on_lost == "fail" for limits in debts.limits)
@@ -399,6 +392,7 @@ class _Case:
         counts["ended"] += len(run.ended)
         if len(run.bodies) == 1:
             return
+        self._holders(run)
         by_token = sorted(run.bodies)
         reported = {end.token for end in run.ended if end.words in REPORTED}
         reported |= {end.token for end in run.accepted if end.words == AGAIN}
@@ -424,8 +418,17 @@ class _Case:
                 counts["retried_bodies"] += 1
                 continue
             counts["repeated_bodies"] += 1
+            counts["unprovoked_bodies"] += not self.trouble.within(earlier.began, later.began)
             if self.at_most_once and all(limits.on_lost == "fail" for limits in self.debts.limits):
                 self._tell("again", later.began, f"{run.run_id} ran again, though what is lost was to fail")
+
+    def _holders(self, run: Seen) -> None:
+        """Where a body still held a run for its own, none may have begun under a later lease."""
+        for held in run.ended if self.bounds.holders else ():
+            for body in run.bodies if held.mine else ():
+                if body.token > held.token and body.began + self.clock < held.at:
+                    words = f"held {run.run_id} for its own when {body.token} had begun"
+                    self._tell("two holders", held.at, f"a body under token {held.token} {words}")
 
     def _ends(self, run: Seen) -> None:
         if not run.accepted:
