@@ -11,34 +11,29 @@ made with the headers that it got. What Celery does with the result is left as i
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from os import getpid
-from typing import Any
+from typing import Any, NoReturn
 
-from msgspec.structs import replace
-
+from onebeat.celery.ends import End, Ends
 from onebeat.celery.keeper import Held, Keeper
 from onebeat.celery.ledger import Ledgers
 from onebeat.celery.library import Ignore, Retry, SoftTimeLimitExceeded, signals
 from onebeat.celery.message import ATTEMPT, LEDGER, RUN
 from onebeat.core.errors import OnebeatError, Refused, StoreUnavailable
-from onebeat.core.messages import Answer, Claimed, Done, Finish, Guard, Report
+from onebeat.core.messages import Claimed, Finish, Guard, Report
 from onebeat.core.messages import Retry as Again
-from onebeat.core.model import Event, Outcome, Run, RunState
-from onebeat.core.ports import Clock, Store
+from onebeat.core.model import Event, Outcome, Run
+from onebeat.core.ports import Clock
 from onebeat.core.targets import outside_name
-from onebeat.engine.attempt import attempt_event, ended, refused_event
+from onebeat.engine.attempt import attempt_event, ended
 from onebeat.engine.clock import SystemClock
 from onebeat.engine.current import CurrentRun, running
 from onebeat.engine.executors.bodies import Body, plain, told
 from onebeat.engine.metrics import Metrics
 
-PAUSE_S_MAX = 5.0
-WRITES_MAX = 5
 NOTES_EVERY_S = 1.0
-STARTABLE = (RunState.READY, RunState.SENT)
 
 _log = logging.getLogger("onebeat.celery")
 
@@ -70,6 +65,8 @@ class Installed:
         self._clock: Clock = SystemClock()
         self._ledgers = Ledgers(app, url, self._clock)
         self._keeper = Keeper(self._ledgers, self._clock, lease, self._kill)
+        refused = partial(self.metrics.count, "onebeat_results_refused_total")
+        self._ends = Ends(self._ledgers, self._clock, self._keeper, refused)
         self._pool: Any = None
         self._speaking: set[_Attempt] = set()
         self._speaker: tuple[int, threading.Event] | None = None
@@ -85,6 +82,8 @@ class Installed:
         signals.worker_init.connect(self._begun, weak=False)
         signals.task_postrun.connect(self._after, weak=False)
         signals.task_revoked.connect(self._revoked, weak=False)
+        for leaving in (signals.worker_process_shutdown, signals.worker_shutdown):
+            leaving.connect(self._leave, weak=False)
 
     def _registering(self, register: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(register)
@@ -133,6 +132,10 @@ class Installed:
             _log.error("the ledger cannot be opened now; runs are dealt with when it can: %s", error)
         self._keeper.begin()
 
+    def _leave(self, **_: Any) -> None:
+        """Let a process go when the ends of its bodies are in the ledger, or could be of no use any more."""
+        self._ends.drain(self._lease.total_seconds())
+
     def _kill(self, held: Held) -> None:
         """End the body of a child, as a revocation with ``terminate`` would."""
         from onebeat.celery.library import worker_state  # noqa: PLC0415 - only workers have it
@@ -175,29 +178,13 @@ class Installed:
     def _taken(self, task: Any, run_id: str, number: int) -> _Attempt:
         """Take the run for this process, or raise Ignore."""
         request, store = task.request, self._ledgers.store()
-        run = store.run(run_id)
-        if run is None or run.state not in STARTABLE or run.attempt + 1 != number:
-            self._refuse(request, run_id, number, run)
-        assert run is not None
-        definition = self._ledgers.definition(store, run)
-        began, now = self._clock.now(), self._ledgers.now(store)
-        holder = _holder(request)
-        until = now + self._lease
-        guard = Guard(run_id=run_id, attempt=number, holder=holder, until=until, starts=True)
-        (guarded,) = store.advance([guard])
-        if guarded.answer is not Answer.ACCEPTED:
+        began, until = self._clock.now(), self._ledgers.now(store) + self._lease
+        guard = Guard(run_id=run_id, attempt=number, holder=_holder(request), until=until, starts=True)
+        (told,) = store.advance([guard])
+        run = told.run
+        if run is None:
             self._refuse(request, run_id, number, store.run(run_id))
-        run = replace(
-            run,
-            state=RunState.RUNNING,
-            attempt=number,
-            token=guarded.token,
-            holder=holder,
-            lease_until=until,
-            claimed_at=now,
-            started_at=now,
-        )
-        attempt = _Attempt(Claimed(run=run, definition=definition), self._clock)
+        attempt = _Attempt(Claimed(run=run, definition=self._ledgers.definition(store, run)), self._clock)
         current = attempt.body.current
         current.renewed(began + self._lease)
         if current.lapsed():
@@ -227,7 +214,7 @@ class Installed:
         self._keeper.hold(held, told)
         self._speak(attempt)
 
-    def _refuse(self, request: Any, run_id: str, number: int, run: Run | None) -> None:
+    def _refuse(self, request: Any, run_id: str, number: int, run: Run | None) -> NoReturn:
         """Raise Ignore for a message that nothing is to be run for; loudly where it is of another ledger."""
         theirs = request.get(LEDGER)
         if run is None and theirs and theirs != self._ledgers.fingerprint:
@@ -335,11 +322,7 @@ class Installed:
         self._note(attempt)
         if state is None and self._keeper.elsewhere:
             return  # this child was told to end: why, the keeper knows, which judges it when it is gone
-        try:
-            self._finish(attempt, self._report(attempt, state, retval))
-        finally:
-            with suppress(OSError):  # the keeper is gone, and this process with it
-                self._keeper.done(attempt.key)
+        self._finish(attempt, self._report(attempt, state, retval))
 
     def _report(self, attempt: _Attempt, state: str | None, retval: Any) -> Report:
         """Return how the body ended, of what Celery calls it."""
@@ -380,59 +363,7 @@ class Installed:
         else:
             finish = ended(attempt.body.claimed.definition.policy, run, report, at=now, actor=actor)
         self.metrics.count("onebeat_attempts_total", finish.outcome.value)
-        self._deliver(attempt, finish)
-
-    def _deliver(self, attempt: _Attempt, finish: Finish) -> None:
-        """Bring an end to the ledger: until the lease lapses here, later behind the back of the next body."""
-        pause, refused = 0.1, 0
-        while True:
-            try:
-                store = self._ledgers.store()
-                (answer,) = store.advance([finish])
-                if answer.answer is Answer.REFUSED:
-                    self._too_late(store, attempt, finish)
-                return
-            except StoreUnavailable as error:
-                if attempt.body.current.lapsed():
-                    _log.error("%s: its end is not in the ledger yet: %s", finish.run_id, error)
-                    threading.Thread(
-                        target=self._insist, args=(finish,), name="onebeat-owed", daemon=True
-                    ).start()
-                    return
-            except Exception as error:  # noqa: BLE001 - a result that cannot be written must not hold the worker
-                refused += 1
-                _log.exception("%s: its end cannot be written", finish.run_id)
-                if refused > WRITES_MAX:
-                    return
-                reason = f"its result could not be written: {type(error).__name__}"
-                failed = Done(state=RunState.FAILED, reason=reason)
-                finish = Finish(
-                    run_id=finish.run_id,
-                    token=finish.token,
-                    outcome=Outcome.FAILED,
-                    verdict=failed,
-                    error=reason,
-                )
-            threading.Event().wait(pause)
-            pause = min(pause * 2, PAUSE_S_MAX)
-
-    def _insist(self, finish: Finish) -> None:
-        """Try to write an end for as long as this process lives."""
-        while True:
-            threading.Event().wait(PAUSE_S_MAX)
-            with suppress(StoreUnavailable):
-                self._ledgers.store().advance([finish])
-                return
-
-    def _too_late(self, store: Store, attempt: _Attempt, finish: Finish) -> None:
-        there = store.run(finish.run_id)
-        if there is not None and there.token == attempt.run.token and there.outcome is finish.outcome:
-            return  # it is as it was to be: the reply was lost, or the keeper was faster
-        self.metrics.count("onebeat_results_refused_total")
-        actor = attempt.run.holder or ""
-        event = refused_event(attempt.run, finish.outcome, there, at=self._clock.now(), actor=actor)
-        _log.error("%s, attempt %d: %s", finish.run_id, attempt.run.attempt, event.reason)
-        store.record([event])
+        self._ends.owe(End(run, finish))
 
 
 def _failed(body: Body, state: str, retval: Any) -> Report:

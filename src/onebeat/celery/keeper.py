@@ -92,10 +92,10 @@ class Keeper:
         self._kill = kill
         self._owner = 0
         self._held: dict[Key, Held] = {}
-        self._owed: list[Finish] = []
         self._events: list[Event] = []
         self._revoked: list[tuple[str, int, bool, str]] = []
         self._again_at: datetime | None = None
+        self._sleeps_until: datetime | None = None
         self._lock = threading.Lock()
         self._door: tuple[socket.socket, socket.socket] | None = None
         self._links: dict[int, socket.socket] = {}  # of this process, when it is a child, by its own id
@@ -128,7 +128,9 @@ class Keeper:
         held.tell = told
         with self._lock:
             self._held[held.key] = held
-        self._wake()
+            sleeps = self._sleeps_until is None or min(self._moments(held)) < self._sleeps_until
+        if sleeps:
+            self._wake()
 
     def done(self, key: Key) -> None:
         """Keep an attempt no more: its end is in the ledger, or will be refused there."""
@@ -138,11 +140,14 @@ class Keeper:
         with self._lock:
             self._held.pop(key, None)
 
-    def owe(self, finish: Finish) -> None:
-        """Deliver an end as soon as the store takes it. For the process that keeps."""
+    def ended(self, run_id: str, token: int) -> None:
+        """Take note that a body is over while its end waits for the ledger: no limit of time can pass now."""
+        if self.elsewhere:
+            with suppress(OSError):  # the keeper is gone, and this process with it
+                self._say({"ended": [run_id, token]})
+            return
         with self._lock:
-            self._owed.append(finish)
-        self._wake()
+            _over(self._held.get((run_id, token)))
 
     def record(self, event: Event) -> None:
         """Write an event as soon as the store takes it."""
@@ -229,14 +234,17 @@ class Keeper:
         with self._lock:
             if self._again_at is not None:
                 return max(0.0, (self._again_at - self._clock.now()).total_seconds())
-            moments: list[datetime] = []
-            for held in self._held.values():
-                soft_at = held.soft_at if held.tell is not None and not held.told else None
-                died_at = None if held.died_at is None else held.died_at + SETTLES
-                moments += [at for at in (held.renew_at, soft_at, self._hard_at(held), died_at) if at]
-        if not moments:
-            return None
-        return max(0.0, (min(moments) - self._clock.now()).total_seconds())
+            moments = [at for held in self._held.values() for at in self._moments(held)]
+            self._sleeps_until = min(moments, default=None)
+            if self._sleeps_until is None:
+                return None
+            return max(0.0, (self._sleeps_until - self._clock.now()).total_seconds())
+
+    def _moments(self, held: Held) -> list[datetime]:
+        """Return when something is to be done about an attempt."""
+        soft_at = held.soft_at if held.tell is not None and not held.told else None
+        died_at = None if held.died_at is None else held.died_at + SETTLES
+        return [at for at in (held.renew_at, soft_at, self._hard_at(held), died_at) if at]
 
     def _hear(self, selector: selectors.BaseSelector, source: Any) -> None:
         assert self._door is not None
@@ -266,6 +274,9 @@ class Keeper:
             elif "done" in message:
                 run_id, token = message["done"]
                 self._held.pop((run_id, token), None)
+            elif "ended" in message:
+                run_id, token = message["ended"]
+                _over(self._held.get((run_id, token)))
             else:
                 said = message["event"]
                 self._events.append(
@@ -354,14 +365,13 @@ class Keeper:
             self._held.pop(held.key, None)
 
     def _deliver(self) -> None:
-        """Write what waits: ends that were owed, events, runs whose messages were revoked."""
+        """Write what waits: events, and runs whose messages were revoked."""
         with self._lock:
-            owed, events, revoked = self._owed, self._events, self._revoked
-            self._owed, self._events, self._revoked = [], [], []
-        if not (owed or events or revoked):
+            events, revoked = self._events, self._revoked
+            self._events, self._revoked = [], []
+        if not (events or revoked):
             return
         works: list[tuple[list[Any], Callable[[Store, Any], None]]] = [
-            (owed, _wrote),
             (events, lambda store, event: store.record([event])),
             (revoked, lambda store, each: self._finish_revoked(store, *each)),
         ]
@@ -373,7 +383,6 @@ class Keeper:
                         waiting.pop(0)
         finally:
             with self._lock:
-                self._owed += owed
                 self._events += events
                 self._revoked += revoked
 
@@ -400,10 +409,9 @@ class Keeper:
         )
 
 
-def _wrote(store: Store, finish: Finish) -> None:
-    (answer,) = store.advance([finish])
-    if answer.answer is Answer.REFUSED:
-        _log.error("%s: its result came too late, and was refused", finish.run_id)
+def _over(held: Held | None) -> None:
+    if held is not None:
+        held.soft_at = held.hard_at = None
 
 
 def _written_or_dropped(store: Store, what: Any, write: Callable[[Store, Any], None]) -> None:

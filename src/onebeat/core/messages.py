@@ -372,13 +372,15 @@ AnyTransition: TypeAlias = OfHolders | OfMessages | Cancel | Park | Unpark | Exp
 class Advanced(Noun, frozen=True, kw_only=True):
     """The answer to one transition: the run's state after it, and the token for an accepted Guard or Renew.
 
-    ``cancel_requested`` reaches the holder here, on the answer to its own Renew.
+    ``cancel_requested`` reaches the holder here, on the answer to its own Renew. ``run`` is what an accepted
+    Guard has taken, as it is now: who stands before a body has not read it.
     """
 
     answer: Answer
     state: RunState | None = None
     token: int = 0
     cancel_requested: bool = False
+    run: Run | None = None
 
 
 # --- what the reader takes and answers --------------------------------------------------------------

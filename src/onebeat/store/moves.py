@@ -172,8 +172,13 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
 
 
 def _told(answer: Answer, run: Run, step: AnyTransition | None = None) -> Moved:
-    token = run.token if isinstance(step, Guard | Renew) else 0
-    told = Advanced(answer=answer, state=run.state, token=token, cancel_requested=run.cancel_requested)
+    told = Advanced(
+        answer=answer,
+        state=run.state,
+        token=run.token if isinstance(step, Guard | Renew) else 0,
+        cancel_requested=run.cancel_requested,
+        run=run if isinstance(step, Guard) else None,
+    )
     return Moved(told, run)
 
 

@@ -227,6 +227,10 @@ class MoveSuite(Stage):
         book.advance(Start(run_id=two.id, token=other.token))
 
         after = book.run(one_move)
+        assert (told.run, other.run) == (
+            after,
+            replace(book.run(two), started_at=None, deadline_at=two.deadline_at),
+        )
         assert (told.answer, told.state, told.token) == (Answer.ACCEPTED, RunState.RUNNING, after.token)
         assert (after.started_at, after.deadline_at) == (book.now, None)
         assert after == replace(book.run(two), id=after.id, key=after.key, token=after.token)

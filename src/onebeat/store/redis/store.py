@@ -180,7 +180,11 @@ class RedisStore(RedisInbox):
         answers: list[Advanced] = []
         for part in _parts(transitions, lambda _: 0):
             told, changes = self._write(script("moves", "advance"), [steps_cells(part)], packed=True)
-            answers += map(_advanced, *told)
+            *columns, taken = told
+            answers += map(_advanced, *columns)
+            for place, run in enumerate(taken, len(answers) - len(part)):
+                if run:
+                    answers[place] = replace(answers[place], run=run_from(run))
             self._waking.changed(changes)
         return answers
 

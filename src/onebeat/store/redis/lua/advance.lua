@@ -1,5 +1,6 @@
 -- args: of each transition, which of the forms it has, its run and its token (or false); and the forms, each a
--- move's name and what it needs, and the event that it leaves. Returns, in columns: answer, state, token, flag.
+-- move's name and what it needs, and the event that it leaves. Returns, in columns: answer, state, token, flag,
+-- and the run where a guard has taken it, else false.
 local wrong = wrong_place()
 if wrong then
   return wrong
@@ -23,7 +24,7 @@ for _, id in ipairs(ids) do
   end
 end
 
-local answers, states, given, flags = {}, {}, {}, {}
+local answers, states, given, flags, taken = {}, {}, {}, {}, {}
 for index, id in ipairs(ids) do
   local step = forms[which[index]]
   step.token = tokens[index]
@@ -46,5 +47,6 @@ for index, id in ipairs(ids) do
   answers[index], states[index] = answer, run and run.state or ''
   given[index] = answer == 'accepted' and (step.kind == 'guard' or step.kind == 'renew') and run.token or '0'
   flags[index] = run and run.cancel_requested or ''
+  taken[index] = answer == 'accepted' and step.kind == 'guard' and run
 end
-return cmsgpack.pack({{answers, states, given, flags}, finish()})
+return cmsgpack.pack({{answers, states, given, flags, taken}, finish()})
