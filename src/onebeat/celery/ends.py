@@ -73,6 +73,7 @@ class Ends:
         """Wait until all ends are in the ledger, for so long at most: this process is about to leave."""
         with self._gate:
             self._leaves.set()
+            self._gate.notify_all()
             if not self._gate.wait_for(lambda: not self._waiting, seconds):
                 _log.error("%d runs have ended here, and the ledger does not know it", len(self._waiting))
 
@@ -82,8 +83,11 @@ class Ends:
         pause = PAUSE_S
         while True:
             with self._gate:
-                self._gate.wait_for(lambda: len(self._waiting) > 0)
+                self._gate.wait_for(lambda: self._waiting or self._leaves.is_set())
                 batch = list(self._waiting)
+                if not batch:  # and none comes any more; if one does, it begins another writer
+                    self._writer = None
+                    return
             try:
                 self._written(batch)
                 pause = PAUSE_S

@@ -238,6 +238,17 @@ class MoveSuite(Stage):
         assert book.advance(Release(run_id=after.id, token=after.token)).answer is Answer.REFUSED
         assert book.finish(after).answer is Answer.ACCEPTED
 
+    def test_guards_of_one_batch_get_growing_tokens(self, book: Book) -> None:
+        sent = in_situation(book, "sent", 3)
+        guards = [Guard(run_id=run.id, attempt=1, holder="x", until=book.now + HOUR) for run in sent]
+
+        tokens = [each.token for each in book.store.advance(guards)]
+        book.request("a", "later")
+        tokens.append(one(book.claim()).run.token)
+
+        assert tokens == sorted(set(tokens))
+        assert [book.run(run).token for run in sent] == tokens[:3]
+
     def test_a_guard_that_starts_meets_the_deadline_for_good(self, book: Book) -> None:
         """A later attempt of a run that has started never expires."""
         book.create(attempts=2)
