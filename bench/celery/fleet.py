@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
+from tests.servers import rabbitmq
 from tests.servers import redis as servers
 from tests.servers.running import Place as Folder
 
@@ -20,6 +21,7 @@ from bench.celery import shop
 from bench.ledger import defined
 from bench.stores.servers import Started
 from onebeat import celery_task
+from onebeat.celery.library import Celery
 from onebeat.core.model import Definition, Target, TriggerSpec
 from onebeat.core.ports import Store
 from onebeat.core.triggers.interval import interval
@@ -71,6 +73,40 @@ def broker(place: Path) -> Iterator[Broker]:
         found = Broker(started.answering(_answers))
         yield found
         found.db.close()
+    finally:
+        started.end()
+
+
+class Rabbit:
+    """A RabbitMQ whose queue can be counted and emptied."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._app = Celery("bench", broker=url, set_as_current=False)
+        self._channel = self._app.connection_for_write().default_channel
+
+    def length(self, queue: str = "celery") -> int:
+        """Return how many messages wait."""
+        return int(self._channel.queue_declare(queue, passive=True).message_count)
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        self._app.amqp.queues["celery"](self._channel).declare()
+        self._channel.queue_purge("celery")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._app.close()
+
+
+@contextmanager
+def rabbit(place: Path) -> Iterator[Rabbit]:
+    """Start a RabbitMQ as it is shipped, with its data on the disk."""
+    started = Started(place / "rabbitmq", rabbitmq.command)
+    try:
+        found = Rabbit(started.answering(rabbitmq.answers))
+        yield found
+        found.close()
     finally:
         started.end()
 
