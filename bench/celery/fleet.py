@@ -1,6 +1,7 @@
 """A broker for one bench, and Celery's processes beside it, started by Celery's own command."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -131,6 +132,8 @@ def celery(broker: Broker, ledger: str, words: Sequence[str], **said: str) -> It
     """Run a command of Celery's on the app of the benchmarks; end it in order."""
     env = os.environ | {shop.BROKER: broker.url, "ONEBEAT_URL": ledger, "PYTHONWARNINGS": QUIET} | said
     command = [sys.executable, "-m", "celery", "-A", "bench.celery.shop", *words, "-l", "WARNING"]
+    if shutil.which("setpriv"):  # however the bench ends, it ends with it
+        command = ["setpriv", "--pdeathsig", "TERM", *command]
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as child:
         try:
             yield
