@@ -33,10 +33,10 @@ def noop(*_: object) -> None:
 if os.environ.get("BENCH_TELLS"):
     outside = redis.Redis.from_url(os.environ[BROKER])
 
-    # Celery asks in the order in which they were connected: the guard has written the end before this.
+    # Celery asks in the order in which they were connected: the guard has done its part before this.
     @signals.task_postrun.connect
     def ended(**_: object) -> None:
-        """Tell when a task is over, its end in the ledger included."""
+        """Tell when a task is over, and its worker takes the next one."""
         outside.rpush(ENDED, repr(time.time()))
 
 
