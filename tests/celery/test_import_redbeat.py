@@ -17,7 +17,7 @@ from onebeat.cli.session import Session
 from onebeat.core.triggers import anchored, build
 from onebeat.testing.virtual import VirtualOnebeat
 
-pytestmark = [pytest.mark.server("redis"), pytest.mark.slow]
+pytestmark = [pytest.mark.server("redis"), pytest.mark.slow, pytest.mark.timeout(400)]
 
 START = datetime(2026, 3, 10, tzinfo=UTC)
 PREFIX = "shop-beat:"

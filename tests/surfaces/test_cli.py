@@ -87,6 +87,7 @@ def test_these_are_the_commands() -> None:
         *(f"run {verb}" for verb in ("list", "show", "logs", "cancel", "retry")),
         *(f"schedule {verb}" for verb in ("list", "show", "add", "edit", "pause", "resume", "delete", "run")),
         *("schedule skip-next", "import crontab", "import celery-beat", "import redbeat"),
+        "import django-celery-beat",
     }
 
 

@@ -87,8 +87,8 @@ def read_entries(
     """Return what a ``beat_schedule`` means; ``redbeat``, a ``redbeat_schedule``, stands beside it.
 
     ``zone`` is the app's. ``guarded``: its workers have the guard. ``deadline`` is the setting
-    ``beat_cron_starting_deadline``: how many seconds late a crontab may start. An error in the place of an
-    entry is what whoever brought it has found wrong with it.
+    ``beat_cron_starting_deadline``: how many seconds late a crontab may start. In the place of an entry may
+    stand what it means, or the error that whoever brought it has found in it.
     """
     given_all = {**(redbeat or {}), **schedule}
     names = names_of(given_all)
@@ -158,6 +158,8 @@ def _hashed(short: str, entry: str) -> str:
 def _meant(entry: str, name: str, given: Any, zone: str, guarded: bool, deadline: float | None) -> Meant:
     if isinstance(given, OnebeatError):
         raise given
+    if isinstance(given, Meant):
+        return given
     fields = _fields(given)
     if fields.get("enabled", True) is False:
         return Meant(None, (NOTE_DISABLED,))

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from onebeat.celery.entries import Entries, Note, read_entries
+from onebeat.celery.entries import read_entries
 from onebeat.celery.importing import Found
 from onebeat.celery.whens import NOTE_PERIOD, When, crontab, every
 from onebeat.core.errors import InvalidInput, OnebeatError, Refused, StoreError, StoreUnavailable, shown
@@ -98,7 +98,7 @@ class Redbeat:
             )
         rows: dict[str, Mapping[str, Any] | OnebeatError] = {}
         ran: dict[str, datetime] = {}
-        disabled, never = set(), []
+        disabled = set()
         for member in self._asked("ZRANGE", key, "0", "-1"):
             entry = str(member).removeprefix(self._prefix)
             try:
@@ -112,11 +112,8 @@ class Redbeat:
                 disabled.add(entry)
             if last is not None:
                 ran[entry] = last
-            else:
-                never.append(entry)
             rows[entry] = row
-        entries = read_entries(rows, zone=zone_name, guarded=guarded)
-        return Found(_noted(entries, NOTE_NEVER, never), ran, frozenset(disabled))
+        return Found(read_entries(rows, zone=zone_name, guarded=guarded), ran, frozenset(disabled))
 
     def _read(self, key: str, zone_name: str) -> tuple[dict[str, Any], datetime | None]:
         """Return an entry as ``read_entries`` takes it, and when it ran last."""
@@ -126,9 +123,10 @@ class Redbeat:
         given = _mapping("definition", text)
         row = {name: given.get(name) for name in _DEFINITION}
         row["options"] = _options(row["options"])
-        row["schedule"] = _when(given.get("schedule"), zone_name)
         row["enabled"] = given.get("enabled", True)
+        when = _when(given.get("schedule"), zone_name)
         last = _mapping("meta", meta).get("last_run_at") if meta else None
+        row["schedule"] = when if last is not None else when._replace(notes=(*when.notes, NOTE_NEVER))
         return row, None if last is None else _instant(last)
 
     def _asked(self, *command: str) -> Any:
@@ -139,16 +137,6 @@ class Redbeat:
         except StoreError as error:
             what = f"{command[1]} is no hash of redbeat's" if "WRONGTYPE" in str(error) else str(error)
             raise InvalidInput(f"{self.place}: {what}") from error
-
-
-def _noted(entries: Entries, text: str, of: list[str]) -> Entries:
-    """Return entries with a note about those of these that are there."""
-    there = {each.entry for each in entries.entries}
-    named = tuple(entry for entry in of if entry in there)
-    if not named:
-        return entries
-    note = Note(text=text, entries=named)
-    return Entries(entries=entries.entries, problems=entries.problems, notes=(*entries.notes, note))
 
 
 # --- JSON, and what stands in it --------------------------------------------------------------------------

@@ -129,6 +129,41 @@ def redbeat(
     _do(session, task, zone=zone, last_runs=ANEW if anew else "as redbeat keeps them", **acts)
 
 
+@click.command("django-celery-beat")
+@click.argument("db_url")
+@click.option(
+    "--local-zone", metavar="ZONE", help="For USE_TZ = False: Django's TIME_ZONE, in which it keeps instants."
+)
+@owning("django-celery-beat")
+@acting
+@given
+def django_celery_beat(
+    session: Session,
+    /,
+    db_url: str,
+    local_zone: str | None,
+    owner: str,
+    guarded: bool,
+    anew: bool,
+    **acts: Any,
+) -> None:
+    """Bring in what django-celery-beat keeps: print the plan, and do it with --apply.
+
+    The URL is that of Django's database: sqlite:///db.sqlite3, postgresql://… or mysql://…; it is only read.
+    Stop every beat before: what came due since the last runs is owed once, and sent by onebeat. The exit
+    status is 1 if a row could not be imported; the others are.
+
+    Example: onebeat import django-celery-beat postgresql://shop@db/shop --apply
+    """
+    from onebeat.celery.django_beat import Reader
+
+    zone = session.option("zone") or "UTC"
+    source = Reader(db_url, local_zone)
+    found = source.found(zone_name=zone, guarded=guarded)
+    task = Import(session.beat, found if not anew else found.anew(), owner=owner, source=source.place)
+    _do(session, task, zone=zone, last_runs=ANEW if anew else "as its tables keep them", **acts)
+
+
 ANEW = "left out (--anew)"
 
 

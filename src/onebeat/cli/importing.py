@@ -27,6 +27,7 @@ class Importers(Commands):
         "crontab": ("importing:crontab", "Bring in the lines of a crontab."),
         "celery-beat": ("celery_beats:celery_beat", "Bring in the beat_schedule of a Celery app."),
         "redbeat": ("celery_beats:redbeat", "Bring in what redbeat keeps in Redis."),
+        "django-celery-beat": ("celery_beats:django_celery_beat", "Bring in what django-celery-beat keeps."),
     }
 
 
