@@ -11,6 +11,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -254,17 +255,29 @@ class Own:
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
+    def pause(self) -> None:
+        """Have it stand still, and return when it does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it without a word, and wait until it is gone."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
-    def end(self) -> None:
-        """Have it end in good order, so that it says farewell to those who are connected."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait()
+    def leave(self) -> None:
+        """Have it say farewell to who is connected, and take no connection until ``come_back``."""
+        self.evaluate("rabbit_maintenance:drain()")
+
+    def come_back(self) -> None:
+        """Take connections again. Much cheaper than to start it again."""
+        self.evaluate("rabbit_maintenance:revive()")
 
     def stop(self) -> None:
         """Kill it, and remove what it left."""

@@ -3,12 +3,16 @@
 Kombu prepares and routes each message (queues, exchanges, priorities, signals), on a connection that the app
 makes; what is bundled is the writing. On Redis a batch is one pipeline, on AMQP its confirms are waited for
 once; any other transport is written message by message.
+
+On AMQP a message that no queue is bound for comes back, and one that a full queue refuses is named: neither
+is taken, and neither keeps the others. A broker that is short of memory or of disk gets no more until it says
+that it takes messages again.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from os import getpid
 from socket import gethostname
@@ -19,13 +23,15 @@ from onebeat.core.errors import OutletUnavailable, TargetNotFound
 from onebeat.core.messages import Claimed
 from onebeat.core.model import Target
 from onebeat.core.ports import Clock
-from onebeat.core.targets import checked_target
+from onebeat.core.targets import checked_target, outside_name
 from onebeat.core.tasks import TaskOptions, guarded
 from onebeat.engine.clock import SystemClock
 
-CONNECT_S = 5.0
-CONFIRM_S = 30.0
-"""How long a broker has to confirm a batch."""
+CONNECT_S = 5
+CONFIRM_S = 30
+"""How long a broker may be silent while it owes an answer."""
+BLOCKED = timedelta(seconds=60)
+"""How long a connection is kept on which the broker takes no messages for now."""
 
 
 class CeleryOutlet:
@@ -43,6 +49,10 @@ class CeleryOutlet:
         self._connection: Any = None
         self._bundle: _Bundle | None = None
         self._declared: set[str] = set()  # queues, on this connection
+        self._blocked_at: datetime | None = None
+        self._cut = (
+            False  # whether what failed last was a connection that had ended, and not just a silent one
+        )
         self._origin = f"onebeat{getpid()}@{gethostname()}"
         self._lock = threading.Lock()
 
@@ -57,30 +67,41 @@ class CeleryOutlet:
         return guarded(target)
 
     def send(self, batch: Sequence[Claimed]) -> list[str | None]:
-        """Send a message for each run; return for each None, or why it can never be sent as it is.
+        """Send a message for each run; return for each None, or why it was not taken.
 
         What None stands for, the broker has. Raises OutletUnavailable where it does not answer: then some of
         them may be there, and all are to be sent again.
         """
         with self._lock:
             if self._bundle is not None:
-                with suppress(
-                    OutletUnavailable, _ChannelLost
-                ):  # it may have been idle for so long that it was cut off
-                    return self._sent(self._bundle, batch)
-            try:
-                return self._sent(self._connected(), batch)
-            except _ChannelLost as error:
-                if len(batch) == 1:
-                    return [str(error)]
-            # One of them was refused, and on AMQP the channel with it: the others shall not share its fate.
-            return [answer for each in batch for answer in self._alone(each)]
+                try:
+                    return self._settled(self._bundle, batch)
+                except OutletUnavailable:
+                    if not self._cut:  # else it may just have been idle for so long
+                        raise
+            return self._settled(self._connected(), batch)
 
-    def _alone(self, claimed: Claimed) -> list[str | None]:
+    def _settled(self, bundle: "_Bundle", batch: Sequence[Claimed]) -> list[str | None]:
+        """Send a batch; what comes back and what took the channel with it, once more by itself."""
         try:
-            return self._sent(self._bundle or self._connected(), [claimed])
+            answers = self._sent(bundle, batch)
+            back = [number for number, each in enumerate(batch) if _id(each) in bundle.returned]
+            if back:  # a queue may be gone that this connection has declared: another one knows of none
+                self._drop()
+            for number in back:
+                answers[number] = self._alone(batch[number])
+        except _ChannelLost as lost:
+            if len(batch) == 1:
+                return [str(lost)]
+            # One of them was refused, and on AMQP the channel with it: the others shall not share its fate.
+            return [None if _id(each) in lost.taken else self._alone(each) for each in batch]
+        return answers
+
+    def _alone(self, claimed: Claimed) -> str | None:
+        try:
+            return self._sent(self._bundle or self._connected(), [claimed])[0]
         except _ChannelLost as error:
-            return [str(error)]
+            return str(error)
 
     def close(self) -> None:
         """Let go of the connection. A later send makes another one."""
@@ -89,14 +110,14 @@ class CeleryOutlet:
 
     def _connected(self) -> "_Bundle":
         """Return a way to write on a new connection."""
+        self._drop()
         self._connection = self._app.connection_for_write(
             heartbeat=0, connect_timeout=CONNECT_S, transport_options={"confirm_publish": False}
         )
         try:
             self._connection.connect()
             kind = _KINDS.get(self._connection.transport.driver_type, _Bundle)
-            channel = self._connection.channel()
-            self._bundle = kind(self._app.amqp.Producer(channel, auto_declare=False))
+            self._bundle = kind(self._app, self._connection)
         except Exception as error:
             raise self._away(error) from error
         return self._bundle
@@ -106,6 +127,7 @@ class CeleryOutlet:
         answers: list[str | None] = []
         away, lost = (*self._connection.connection_errors, OSError), self._connection.channel_errors
         try:
+            bundle.begin()
             press = _Press(self._app, bundle.producer, self._declared, self._ledger, self._origin, now)
             with bundle.collecting():
                 for claimed in batch:
@@ -113,31 +135,48 @@ class CeleryOutlet:
                         press.publish(claimed)
                         answers.append(None)
                     except LookupError as error:  # a queue that nobody declared; kombu counts it as a loss
-                        answers.append(f"{type(error).__name__}: {error}")
-                    except away:
+                        answers.append(_told(error))
+                    except (*away, *lost, _Blocked):
                         raise
-                    except lost as error:
-                        raise _ChannelLost(f"{type(error).__name__}: {error}") from error
-                    except Exception as error:  # noqa: BLE001 - one that cannot be said keeps no other back
-                        answers.append(f"{type(error).__name__}: {error}")
-            bundle.flush(CONFIRM_S)
-        except _ChannelLost:
+                    except Exception as error:
+                        if not self._connection.connected:
+                            raise
+                        answers.append(_told(error))  # one that cannot be said keeps no other back
+            refused = bundle.flush()
+        except _Blocked as error:
+            if self._blocked_at is None:
+                self._blocked_at = now
+            elif now - self._blocked_at > BLOCKED:
+                raise self._away(error) from error
+            raise self._unavailable(error) from error
+        except away as error:
+            raise self._away(error) from error
+        except lost as error:
             self._drop()
-            raise
+            raise _ChannelLost(_told(error), bundle.taken()) from error
         except Exception as error:
             raise self._away(error) from error
-        return answers
+        self._blocked_at = None
+        return [answer or refused.get(_id(each)) for each, answer in zip(batch, answers, strict=True)]
 
     def _away(self, error: Exception) -> OutletUnavailable:
-        place = self._connection.as_uri()
-        self._drop()
-        return OutletUnavailable(f"{place} takes no messages: {type(error).__name__}: {error}")
+        """Let go of a connection that is lost; return what to raise."""
+        told = self._unavailable(error)
+        self._drop(lost=True)
+        return told
 
-    def _drop(self) -> None:
+    def _unavailable(self, error: Exception) -> OutletUnavailable:
+        self._cut = not isinstance(error, (TimeoutError, _Blocked))
+        return OutletUnavailable(f"{self._connection.as_uri()} takes no messages: {_told(error)}")
+
+    def _drop(self, *, lost: bool = False) -> None:
         connection, self._connection, self._bundle = self._connection, None, None
         self._declared.clear()
+        self._blocked_at = None
         if connection is not None:
             with suppress(Exception):  # it is broken, or no longer wanted: nothing is lost with it
+                if lost and connection.transport.driver_type == "amqp":
+                    connection.collect()  # a farewell would be waited for
                 connection.release()
 
 
@@ -199,6 +238,14 @@ class _Press:
         return said
 
 
+def _id(claimed: Claimed) -> str:
+    return outside_name(claimed.run.id)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _shown(values: object, chars_max: int) -> str:
     """Return what monitors show of arguments, which are JSON."""
     text = repr(values)
@@ -208,6 +255,14 @@ def _shown(values: object, chars_max: int) -> str:
 class _ChannelLost(Exception):
     """The broker refused a message, or what it is to go through, and took the channel away."""
 
+    def __init__(self, text: str, taken: frozenset[str]) -> None:
+        super().__init__(text)
+        self.taken = taken
+
+
+class _Blocked(Exception):
+    """The broker takes messages from nobody, for now."""
+
 
 # --- writing many at once -------------------------------------------------------------------------------
 
@@ -215,24 +270,35 @@ class _ChannelLost(Exception):
 class _Bundle:
     """Messages written one by one, as the transport takes them."""
 
-    def __init__(self, producer: Any) -> None:
-        self.producer = producer
+    returned: Mapping[str, str] = {}
+    """Why messages came back, by their ids, since ``begin``."""
+
+    def __init__(self, app: Any, connection: Any) -> None:
+        self.producer = app.amqp.Producer(connection.channel(), auto_declare=False)
+
+    def begin(self) -> None:
+        """Make ready for a batch, or raise."""
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect what is published in here, as far as this transport can."""
         yield
 
-    def flush(self, timeout: float) -> None:
-        """Return when the broker has what was collected, or raise."""
+    def flush(self) -> Mapping[str, str]:
+        """Return when the broker has what was collected, but for these, or raise."""
+        return {}
+
+    def taken(self) -> frozenset[str]:
+        """Return the ids of the messages that the broker has said to have, since ``begin``."""
+        return frozenset()
 
 
 class _RedisBundle(_Bundle):
     """Messages collected where kombu would write them, then written in one pipeline."""
 
-    def __init__(self, producer: Any) -> None:
-        super().__init__(producer)
-        with producer.channel.conn_or_acquire() as client:
+    def __init__(self, app: Any, connection: Any) -> None:
+        super().__init__(app, connection)
+        with self.producer.channel.conn_or_acquire() as client:
             self._writes = _Writes(client)
 
     @contextmanager
@@ -250,8 +316,12 @@ class _RedisBundle(_Bundle):
     def _client(self, client: Any = None) -> Iterator[Any]:
         yield client or self._writes
 
-    def flush(self, timeout: float) -> None:
-        self._writes.queued.execute()
+    def flush(self) -> Mapping[str, str]:
+        try:
+            self._writes.queued.execute()
+        except Exception as error:  # of a full or read-only server, too, and not of one message
+            raise ConnectionError(_told(error)) from error
+        return {}
 
 
 class _Writes:
@@ -270,39 +340,75 @@ class _Writes:
 class _AmqpBundle(_Bundle):
     """Messages written at once, on a channel whose confirms are waited for at the end."""
 
-    def __init__(self, producer: Any) -> None:
-        super().__init__(producer)
-        channel = producer.channel
+    def __init__(self, app: Any, connection: Any) -> None:
+        self._line = connection.connection
+        self._line.transport.sock.settimeout(CONFIRM_S)  # whatever waits for the broker waits no longer
+        self._line.on_blocked, self._line.on_unblocked = self._block, self._unblock
+        super().__init__(app, connection)
         self._count = 0
-        self._waiting: set[int] = set()
-        self._refused = False
+        self._waiting: dict[int, str] = {}  # the ids of messages, by their numbers on this channel
+        self._written: set[str] = set()
+        self.returned: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._blocked = False
+        channel = self.producer.channel
         self._publish = channel.basic_publish
         channel.confirm_select()
         channel.events["basic_ack"].add(self._acked)
         channel.events["basic_nack"].add(self._nacked)
+        channel.events["basic_return"].add(self._came_back)
         channel.basic_publish = self._counted
 
-    def _counted(self, *args: Any, **kwargs: Any) -> Any:
+    def begin(self) -> None:
+        self._written, self.returned, self._refused = set(), {}, {}
+        with suppress(TimeoutError):
+            while self._blocked:
+                self._line.drain_events(timeout=0)
+        self._look()
+
+    def _look(self) -> None:
+        if self._blocked:
+            raise _Blocked("the broker is short of memory or of disk")
+
+    def _block(self, reason: str) -> None:
+        self._blocked = True
+
+    def _unblock(self) -> None:
+        self._blocked = False
+
+    def _counted(self, message: Any, **options: Any) -> Any:
+        self._look()
         # A channel numbers its messages from 1 on, and the broker confirms them by these numbers.
         self._count += 1
-        self._waiting.add(self._count)
-        return self._publish(*args, **kwargs)
+        self._waiting[self._count] = task = message.properties.get("correlation_id") or ""
+        self._written.add(task)
+        # That a task was sent is told to whoever listens, if anybody does; the task is for somebody.
+        return self._publish(message, **{**options, "mandatory": bool(task)})
 
     def _acked(self, delivery_tag: int, multiple: bool) -> None:
-        if multiple:
-            self._waiting = {tag for tag in self._waiting if tag > delivery_tag}
-        else:
-            self._waiting.discard(delivery_tag)
+        for tag in self._answered(delivery_tag, multiple):
+            self._waiting.pop(tag, None)
 
     def _nacked(self, delivery_tag: int, multiple: bool) -> None:
-        self._refused = True
-        self._acked(delivery_tag, multiple)
+        for tag in self._answered(delivery_tag, multiple):
+            self._refused[self._waiting.pop(tag, "")] = "the broker refused it: a queue is full, say"
 
-    def flush(self, timeout: float) -> None:
+    def _answered(self, delivery_tag: int, multiple: bool) -> list[int]:
+        return [tag for tag in self._waiting if tag <= delivery_tag] if multiple else [delivery_tag]
+
+    def _came_back(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        # It is confirmed right afterwards: the broker is done with it.
+        place = f"exchange {exchange!r} with routing key {routing_key!r}"
+        self.returned[message.properties.get("correlation_id")] = f"no queue is bound for it at {place}"
+
+    def flush(self) -> Mapping[str, str]:
         while self._waiting:
-            self.producer.channel.connection.drain_events(timeout=timeout)
-        if self._refused:
-            raise OSError("the broker did not take all of the messages")
+            self._look()
+            self._line.drain_events()
+        return {**self._refused, **self.returned}
+
+    def taken(self) -> frozenset[str]:
+        return frozenset(self._written - set(self._waiting.values()) - {*self._refused, *self.returned})
 
 
 _KINDS: dict[str, type[_Bundle]] = {"redis": _RedisBundle, "amqp": _AmqpBundle}
