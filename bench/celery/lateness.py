@@ -122,7 +122,7 @@ def _django(redis: Broker, count: int, due: int) -> Iterator[Due]:
     def due_of(message: dict[str, Any]) -> float:
         (number,), *_ = json.loads(b64decode(message["body"]))
         turns[number] = turns.get(number, -1) + 1
-        return float(due) + PERIOD_S * (number / count + turns[number])
+        return due + PERIOD_S * (number / count + turns[number])
 
     with subprocess.Popen([*words, str(PERIOD_S)], env=bare(), stdout=subprocess.PIPE, text=True) as child:
         try:
