@@ -119,7 +119,9 @@ class Rig:
                 until = self._pause(beat)
                 unfinished = self._rest(beat)
                 for node in place.nodes:
-                    end(node)
+                    tell_to_end(node)
+                for node in place.nodes:
+                    see_to_the_end(node)
                 facts = beat.store.facts()
                 self._tell("asking the ledger")
                 asked = opinion(beat, read(self._folder / EFFECTS, Effect))
@@ -322,11 +324,21 @@ class Counted:
 
 
 def end(node: Node) -> None:
-    """Ask a process to end, and end it without a word if it does not."""
+    """Tell a process to end, and end it without a word if it does not."""
+    tell_to_end(node)
+    see_to_the_end(node)
+
+
+def tell_to_end(node: Node) -> None:
+    """Tell a process to end, if there is one."""
     if node.alive:
         node.signalled(signal.SIGCONT)
         node.signalled(signal.SIGTERM)
-        node.ended(END_S)
+
+
+def see_to_the_end(node: Node) -> None:
+    """Wait for a process that was told to end, and end it without a word if it does not."""
+    node.ended(END_S)
     node.killed()
 
 
