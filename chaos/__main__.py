@@ -24,7 +24,7 @@ from chaos.fleet import sabotage as fleet_sabotage
 from chaos.fleet.brokers import BROKERS
 from chaos.fleet.faults import for_fleet
 from chaos.fleet.place import LEDGERS
-from chaos.fleet.rig import FleetRig
+from chaos.fleet.rig import FleetRig, rounds
 from chaos.judge import judge_folder
 from chaos.opening import servers
 from chaos.page import arguments, show
@@ -189,6 +189,7 @@ def played(options: argparse.Namespace) -> int:
         shared=not options.unshared,
         sabotage=options.sabotage,
         broker=options.broker or BROKER if celery else "",
+        rounds=rounds(options.minutes) if celery else None,
     )
     print(f"{name}, {options.minutes:g} minutes, seed {seed}: evidence in {folder}", flush=True)
     said = Said()

@@ -32,7 +32,7 @@ GROUPS = (
     Group("one-at-a-time", 2, 2, {"lasts_s": SHORT}, {"overlap": "queue_all", "queue_max": 10_000}),
     Group("once-only", 2, 2, {"lasts_s": SHORT}, {"on_lost": "fail"}),
     Group("longer-than-its-period", 1, 2, {"lasts_s": LONG}),
-    Group("outlives-its-lease", 2, 15, {"lasts_s": OUTLIVING}),
+    Group("outlives-its-lease", 2, 10, {"lasts_s": OUTLIVING}),
 )
 
 

@@ -14,6 +14,14 @@ from chaos.place import Place
 from chaos.rig import Rig
 from onebeat import Definition
 
+ROUNDS_A_MINUTE = 0.8
+"""How often each kind of fault comes: half as often as to nodes, for who begins anew here takes its time."""
+
+
+def rounds(minutes: float) -> int:
+    """Return how often each kind of fault comes in a play of a fleet."""
+    return max(1, round(ROUNDS_A_MINUTE * minutes))
+
 
 class FleetRig(Rig):
     """Plays ``nodes`` beats and as many workers, by the broker of ``Settings.broker``."""
