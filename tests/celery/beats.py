@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis as client
-from tests.servers import redis
+from kombu import Connection
+from tests.servers import rabbitmq, redis
 
 from onebeat import Onebeat
 from onebeat.core.messages import RunQuery
@@ -23,11 +25,42 @@ TOP = Path(__file__).parents[2]
 PATIENCE_S = 100
 
 
+class OnRedis(redis.Own):
+    """A broker that is there, or away."""
+
+    def take(self, wait_s: float) -> dict[str, Any] | None:
+        """Take a message off the queue as a worker does; return its headers, or None if none comes."""
+        with client.Redis.from_url(self.url, socket_timeout=wait_s + 10) as queue:
+            found: Any = queue.blpop(["celery"], timeout=wait_s) if wait_s else (0, queue.lpop("celery"))
+        return json.loads(found[1])["headers"] if found and found[1] else None
+
+    leave = redis.Own.kill
+    come_back = redis.Own.start
+
+
+class OnRabbitMQ(rabbitmq.Own):
+    """The same, by AMQP."""
+
+    def take(self, wait_s: float) -> dict[str, Any] | None:
+        with Connection(self.url) as line, line.SimpleQueue("celery") as queue:
+            try:
+                message = queue.get(block=wait_s > 0, timeout=wait_s)
+            except queue.Empty:
+                return None
+            message.ack()
+            return dict(message.headers)
+
+
+BROKERS: dict[str, type[OnRedis] | type[OnRabbitMQ]] = {"redis": OnRedis, "rabbitmq": OnRabbitMQ}
+EITHER = ["redis", pytest.param("rabbitmq", marks=pytest.mark.server("rabbitmq"))]
+"""For the tests where it makes a difference which one it is."""
+
+
 class Shop:
     """A broker, a ledger, beats as processes, and who counts what arrives."""
 
-    def __init__(self, ledger: str, place: Path) -> None:
-        self.broker = redis.Own()
+    def __init__(self, ledger: str, place: Path, broker: str = "redis") -> None:
+        self.broker = BROKERS[broker]()
         self.url = LEDGERS[ledger](self.broker, place)
         self.place = place
         self.beats: list[subprocess.Popen[bytes]] = []
@@ -60,11 +93,10 @@ class Shop:
 
     def take(self, enough: Callable[[], bool]) -> None:
         """Take messages off the queue, as a worker does, until there are enough."""
-        with client.Redis.from_url(self.broker.url, socket_timeout=PATIENCE_S) as queue:
-            while not enough():
-                found: Any = queue.blpop(["celery"], timeout=PATIENCE_S)
-                assert found is not None, self.logs()
-                self.arrived.append(json.loads(found[1])["headers"])
+        while not enough():
+            found = self.broker.take(PATIENCE_S)
+            assert found is not None, self.logs()
+            self.arrived.append(found)
 
     def runs(self) -> Counter[str]:
         return Counter(each.get("onebeat_run", "") for each in self.arrived)
@@ -92,9 +124,8 @@ class Shop:
 
     def drain(self) -> None:
         """Take what is still in the queue."""
-        with client.Redis.from_url(self.broker.url) as queue:
-            while found := queue.lpop("celery"):
-                self.arrived.append(json.loads(str(found, "utf-8"))["headers"])
+        while (found := self.broker.take(0)) is not None:
+            self.arrived.append(found)
 
     def nap(self) -> None:
         """Wait a little for what nobody is told of: a state of a run, a line of a log."""
@@ -108,7 +139,7 @@ class Shop:
         self.broker.stop()
 
 
-LEDGERS: dict[str, Callable[[redis.Own, Path], str]] = {
+LEDGERS: dict[str, Callable[[OnRedis | OnRabbitMQ, Path], str]] = {
     "sqlite": lambda broker, place: f"sqlite:///{place / 'onebeat.db'}",
     "redis": lambda broker, place: f"{broker.url}?namespace=test-beats",
 }

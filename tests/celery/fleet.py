@@ -36,13 +36,15 @@ ENDED = {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED
 class Fleet:
     """One ledger and one broker; what a beat would do between them is done here, step by step."""
 
-    def __init__(self, ledger: str, broker: str, folder: Path) -> None:
+    def __init__(self, ledger: str, broker: str, folder: Path, *, outside: str | None = None) -> None:
+        """``outside`` is the Redis that evidence goes to, where it is not the broker."""
         self.ledger = ledger
         self.broker = broker
+        self._outside_url = outside or broker
         self.folder = folder
         self.beat = Onebeat(ledger)
         self.store: Store = open_store(ledger, SystemClock())
-        self.outside = redis.Redis.from_url(broker, socket_timeout=2 * WAIT_S)
+        self.outside = redis.Redis.from_url(self._outside_url, socket_timeout=2 * WAIT_S)
         self.app = Celery("shop", broker=broker, set_as_current=False)
         self.outlet = CeleryOutlet(self.app, ledger=fingerprint(ledger))
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -77,6 +79,7 @@ class Fleet:
             "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TOP)]).lstrip(os.pathsep),
             "ONEBEAT_URL": self.ledger,
             "SHOP_BROKER": self.broker,
+            "SHOP_OUTSIDE": self._outside_url,
             "SHOP_GUARD": guard,
             "SHOP_LEASE": str(lease),
             "SHOP_CONF": json.dumps(conf or {}),

@@ -16,7 +16,9 @@ from onebeat.celery import install
 
 app = Celery("shop", broker=os.environ["SHOP_BROKER"])
 app.conf.update(json.loads(os.environ.get("SHOP_CONF", "{}")), worker_hijack_root_logger=False)
-outside = redis.Redis.from_url(os.environ["SHOP_BROKER"], socket_timeout=120)
+outside = redis.Redis.from_url(
+    os.environ.get("SHOP_OUTSIDE") or os.environ["SHOP_BROKER"], socket_timeout=120
+)
 if os.environ.get("SHOP_GUARD", "closed") != "none":
     install(
         app,

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from celery.beat import Service as CeleryService
 from celery.schedules import crontab
-from tests.celery.beats import LEDGERS, PATIENCE_S, Shop
+from tests.celery.beats import EITHER, LEDGERS, PATIENCE_S, Shop
 from tests.servers import redis
 
 from onebeat import Onebeat
@@ -216,16 +216,17 @@ def test_two_beats_send_each_run_once_and_one_that_is_killed_loses_none(shop: Sh
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broker", EITHER)
+def test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away(tmp_path: Path, broker: str) -> None:
     # The peer beside test_seed_36_what_comes_due_while_a_real_broker_is_away_is_sent_once_it_is_back.
-    shop = Shop("sqlite", tmp_path)
+    shop = Shop("sqlite", tmp_path, broker)
     try:
         beat = shop.start("-S", "celery.beat:PersistentScheduler", "-s", str(tmp_path / "plain"))
         shop.take(lambda: len(shop.arrived) >= 2)
-        shop.broker.kill()
+        shop.broker.leave()
         while (lost := shop.logs().count("Message Error")) < 2:
             shop.nap()
-        shop.broker.start()
+        shop.broker.come_back()
         shop.take(lambda: len(shop.arrived) >= 4)
         beat.send_signal(signal.SIGTERM)
         beat.wait(PATIENCE_S)

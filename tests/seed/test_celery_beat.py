@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from celery.beat import Scheduler
 from celery.schedules import crontab
-from tests.celery.beats import Shop
+from tests.celery.beats import EITHER, Shop
 
 from onebeat.celery.entries import read_entries
 from onebeat.core.model import RunState
@@ -19,8 +19,12 @@ TEXTS = ("0 0 * * *", "30 9 * * mon-fri", "0 0 13 * fri", "15 6 1 jan,jul 7", "@
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_seed_36_what_comes_due_while_a_real_broker_is_away_is_sent_once_it_is_back(tmp_path: Path) -> None:
-    shop = Shop("sqlite", tmp_path)
+@pytest.mark.parametrize("broker", EITHER)
+def test_seed_36_what_comes_due_while_a_real_broker_is_away_is_sent_once_it_is_back(
+    tmp_path: Path, broker: str
+) -> None:
+    """Beside it the peer, on each: test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away."""
+    shop = Shop("sqlite", tmp_path, broker)
     try:
         shop.start("-S", "onebeat")
         shop.take(lambda: len(shop.runs()) >= 2)
@@ -28,13 +32,13 @@ def test_seed_36_what_comes_due_while_a_real_broker_is_away_is_sent_once_it_is_b
             RunState.SENT
         ):  # what the broker has and the ledger does not know may go out again
             shop.nap()
-        shop.broker.kill()
+        shop.broker.leave()
         sent = set(shop.runs())
         away: set[str] = set()
         while len(away) < 3:  # until three have come due that nobody could send
             away = (shop.in_state(RunState.READY) | shop.in_state(RunState.SENT)) - sent
             shop.nap()
-        shop.broker.start()
+        shop.broker.come_back()
         shop.take(lambda: away <= set(shop.runs()))
         settled = shop.settled()
 

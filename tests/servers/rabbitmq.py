@@ -27,7 +27,7 @@ from tests.servers import binaries
 from tests.servers.running import SERVERS, Place
 
 PACKAGE = "rabbitmq-server"
-START_S = 120.0
+START_S = 300.0  # the tests that wait for it are bounded themselves
 GREETING = b"AMQP\x00\x00\x09\x01"
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Below what the system gives to those who connect: a broker that starts again finds its ports free.
