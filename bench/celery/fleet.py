@@ -31,7 +31,7 @@ from onebeat.store.open import open_store
 
 AS_SHIPPED = {"appendonly": "no", "save": ""}
 BROKER_DB, RESULTS_DB = 0, 1
-START_S = 60
+START_S = 120
 END_S = 60
 NAP_S = 0.02
 QUIET = "ignore:You're running the worker"

@@ -23,7 +23,7 @@ from onebeat.celery.message import fingerprint
 from onebeat.core.messages import Claim, Claimed
 from onebeat.core.ports import Store
 
-TASKS = 300
+TASKS = 200
 REST_S = 0.01
 PATIENCE_S = 60
 POOLS = ("solo", "prefork")

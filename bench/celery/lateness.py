@@ -27,7 +27,7 @@ from bench.peers.environments import pinned, python
 
 SCHEDULES = 1_000
 PERIOD_S = 10
-LEAD_S = 6.0
+LEAD_S = 10.0
 FILL_PER_S = 500
 WAIT_S = 5
 BAR_MS = 15.0
