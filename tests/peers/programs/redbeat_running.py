@@ -1,4 +1,7 @@
-"""Run a beat of redbeat: python redbeat_running.py URL PERIODS, which are seconds by name, as JSON."""
+"""Run a beat of redbeat: redbeat_running.py URL PERIODS [FILE BROKER].
+
+PERIODS are seconds by name, as JSON; the broker is the Redis of the entries unless another one is named.
+"""
 
 import json
 import sys
@@ -9,7 +12,7 @@ from celery.schedules import schedule
 from redbeat import RedBeatSchedulerEntry
 
 url, periods = sys.argv[1], json.loads(sys.argv[2])
-app = Celery("peer", broker=url, set_as_current=True)
+app = Celery("peer", broker=sys.argv[4] if len(sys.argv) > 4 else url, set_as_current=True)
 app.conf.update(
     timezone="UTC",
     redbeat_redis_url=url,
