@@ -232,7 +232,7 @@ def test_what_came_due_since_the_last_run_is_owed_once_and_the_rhythm_goes_on(
     for busy in ("half-seconds", "seconds", "each-minute"):
         peer.run(f"DELETE FROM {TASKS} WHERE name = ?", busy)
     onebeat.at(START + timedelta(hours=3, minutes=10))
-    imported("--apply")
+    plan = {each["schedule"]: each for each in imported("--apply")["entries"]}
     onebeat.run_until(START + timedelta(hours=4, minutes=30))
     wanted = {"ninety-minutes", "nightly", "soon", "long-ago", "once-hourly", "off", "never-ran"}
     runs = sorted(
@@ -250,6 +250,9 @@ def test_what_came_due_since_the_last_run_is_owed_once_and_the_rhythm_goes_on(
         ("once-hourly", 60),
         ("soon", 60),
     ]
+    assert {name for name in wanted if plan[name]["owed_at"] is None} == {"off"}
+    assert plan["never-ran"]["last_run_at"] is None
+    assert plan["nightly"]["last_run_at"] == "2026-03-10T00:00:00Z"
     assert onebeat.audit().right
 
 

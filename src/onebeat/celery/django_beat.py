@@ -38,11 +38,12 @@ NOTE_START = "its first run is at its start_time there, and here at the first ev
 
 
 class Row(NamedTuple):
-    """A row as ``read_entries`` takes it, and up to when the beat has sent it."""
+    """A row as ``read_entries`` takes it, and up to when the beat has sent it; ``never``, in truth."""
 
     entry: Mapping[str, Any] | Meant
     sent_until: datetime | None = None
     disabled: bool = False
+    never: bool = False
 
 
 class Reader:
@@ -64,7 +65,7 @@ class Reader:
         """Return all rows; ``zone_name`` is the timezone of the Celery app. ``guarded``: its workers are."""
         rows: dict[str, Mapping[str, Any] | Meant | OnebeatError] = {}
         ran: dict[str, datetime] = {}
-        disabled = set()
+        disabled, never = set(), set()
         for given in sorted(self._tables[TASKS], key=lambda each: str(each["name"])):
             entry = str(given["name"])
             try:
@@ -75,9 +76,12 @@ class Reader:
             rows[entry] = row.entry
             if row.disabled:
                 disabled.add(entry)
+            if row.never:
+                never.add(entry)
             if row.sent_until is not None:
                 ran[entry] = row.sent_until
-        return Found(read_entries(rows, zone=zone_name, guarded=guarded), ran, frozenset(disabled))
+        entries = read_entries(rows, zone=zone_name, guarded=guarded)
+        return Found(entries, ran, frozenset(disabled), frozenset(never))
 
     def _row(self, row: Mapping[str, Any], zone_name: str) -> Row:
         ran, start, end = (self._instant(row, name) for name in ("last_run_at", "start_time", "expires"))
@@ -110,7 +114,7 @@ class Reader:
             when = when._replace(notes=(*when.notes, NOTE_START))
         if begin > since or end is not None:
             when = _bounded(when, start if begin > since else None, end)
-        return Row(_entry(row, when), since, disabled)
+        return Row(_entry(row, when), since, disabled, ran is None)
 
     def _schedule_of(self, row: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """Return which kind of schedule a row has, and the row that says when."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from onebeat.app import Onebeat
 from onebeat.celery.entries import Entries, Entry, Note, Problem
+from onebeat.core.edits import FIRST_INSTANT
 from onebeat.core.errors import InvalidInput, shown
 from onebeat.core.model import MICROSECOND, Definition, Noun, TriggerSpec
 from onebeat.core.reconcile import Step, Verb
@@ -61,11 +62,15 @@ class Plan(Noun, frozen=True, kw_only=True):
 
 
 class Found(NamedTuple):
-    """What a beat had: its entries, when each ran last, and which of them are disabled."""
+    """What a beat had: its entries, when each ran last, and which of them are disabled.
+
+    Those in ``never`` have not run: the instant is the one from which that beat would count.
+    """
 
     entries: Entries
     ran: Mapping[str, datetime] = {}
     disabled: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
 
     def anew(self) -> "Found":
         """Return the same without the last runs."""
@@ -93,6 +98,7 @@ class Import:
         self._ran = {
             each.name: found.ran[each.entry] for each in self.entries.entries if each.entry in found.ran
         }
+        self._never = found.never
         self._revision = revision
 
     def plan(self, *, prune: bool, force: bool) -> Done:
@@ -139,11 +145,12 @@ class Import:
 
     def _owed(self, entry: Entry, until: datetime) -> datetime | None:
         """Return the last occurrence after the last run, up to an instant; None where there is none."""
-        ran = self._ran.get(entry.name)
-        if ran is None or entry.name in self._disabled:
+        ran, trigger = self._ran.get(entry.name), entry.definition.trigger
+        late = ran is None and trigger.kind == "once"  # it fires, however long ago its instant was
+        if entry.name in self._disabled or (ran is None and not late):
             return None
-        since = _since(entry, ran)
-        at = build(anchored(entry.definition.trigger, since)).before(until + MICROSECOND)
+        since = FIRST_INSTANT if ran is None else _since(entry, ran)
+        at = build(anchored(trigger, since)).before(until + MICROSECOND)
         if at is None or at <= since:
             return None
         grace = entry.definition.policy.grace
@@ -163,7 +170,7 @@ class Import:
                     what=step.verb,
                     why=step.why,
                     definition=each.definition,
-                    last_run_at=self._ran.get(each.name),
+                    last_run_at=None if each.entry in self._never else self._ran.get(each.name),
                     owed_at=self._owed(each, now) if new else None,
                     paused=new and each.name in self._disabled,
                 )
