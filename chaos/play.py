@@ -80,7 +80,7 @@ class Play:
         last = end if rounds is None else end + LATE_MAX_S
         while (now := time.monotonic()) < end or (now < last and (self._bag or self.in_force)):
             self._end(now)
-            self._tend(now)
+            self.tend(now)
             if now >= next_s and self._bag:
                 begun = self._begin()
                 next_s = time.monotonic() + (self._gap(time.monotonic(), end) if begun else LOOK_S)
@@ -92,7 +92,7 @@ class Play:
         while self.in_force:
             self._over(heapq.heappop(self.in_force))
         self._tended_s = 0.0
-        self._tend(time.monotonic())
+        self.tend(time.monotonic())
 
     def _drawn(self, rounds: int) -> list[Fault]:
         """Return what is to be done, the next last; what is done but a few times is done early."""
@@ -156,11 +156,11 @@ class Play:
             )
         )
 
-    def _tend(self, now: float) -> None:
+    def tend(self, now: float, *, editor: bool = True) -> None:
         """Begin anew what has ended and nobody hurts, as who supervises processes does."""
         if now < self._tended_s + TEND_EVERY_S:
             return
         self._tended_s = now
-        for node in self._place.seats:
+        for node in self._place.seats if editor else self._place.nodes:
             if not node.alive and not self._place.hurts(node):
                 self._place.restart_node(node)

@@ -114,10 +114,10 @@ class Rig:
             assert place.editor is not None
             end(place.editor)
             with self._interruptible():
-                self._pass(min(CALM_S, settings.minutes * 15))
+                self._pass(min(CALM_S, settings.minutes * 15), play)
             with self._app(place) as beat:  # its server may be another one by now
                 until = self._pause(beat)
-                unfinished = self._rest(beat)
+                unfinished = self._rest(beat, play)
                 for node in place.nodes:
                     tell_to_end(node)
                 for node in place.nodes:
@@ -243,11 +243,12 @@ class Rig:
                     raise
                 self._nap.wait(LOOK_S)
 
-    def _rest(self, beat: Onebeat) -> int:
+    def _rest(self, beat: Onebeat, play: Play) -> int:
         """Wait until no run is unfinished; return how many are when patience is over."""
         end_s = time.monotonic() + REST_S
         query = RunQuery(states=tuple(UNFINISHED), limit=UNFINISHED_MAX)
         while True:
+            play.tend(time.monotonic(), editor=False)
             left = len(beat.store.runs(query))
             self._tell(f"{self._effects.began()} began; {left} unfinished")
             if not left or time.monotonic() > end_s:
@@ -276,9 +277,10 @@ class Rig:
             self._tell(f"{self._effects.began()} began")
             self._nap.wait(LOOK_S)
 
-    def _pass(self, seconds: float) -> None:
+    def _pass(self, seconds: float, play: Play) -> None:
         end_s = time.monotonic() + seconds
         while (left := end_s - time.monotonic()) > 0:
+            play.tend(time.monotonic(), editor=False)
             self._tell(f"{self._effects.began()} began")
             self._nap.wait(min(left, LOOK_S))
 
