@@ -47,6 +47,7 @@ class Fleet:
         self.outside = redis.Redis.from_url(self._outside_url, socket_timeout=2 * WAIT_S)
         self.app = Celery("shop", broker=broker, set_as_current=False)
         self.outlet = CeleryOutlet(self.app, ledger=fingerprint(ledger))
+        self.python = sys.executable
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def close(self) -> None:
@@ -65,6 +66,21 @@ class Fleet:
 
     # --- workers ---
 
+    def environment(
+        self, guard: str = "closed", lease: float = 30, conf: dict[str, Any] | None = None
+    ) -> dict[str, str]:
+        """Return the variables of a process of the shop; another Python finds ours at its source."""
+        ours = [str(TOP)] if self.python == sys.executable else [str(TOP), str(TOP / "src")]
+        return os.environ | {
+            "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), *ours]).lstrip(os.pathsep),
+            "ONEBEAT_URL": self.ledger,
+            "SHOP_BROKER": self.broker,
+            "SHOP_OUTSIDE": self._outside_url,
+            "SHOP_GUARD": guard,
+            "SHOP_LEASE": str(lease),
+            "SHOP_CONF": json.dumps(conf or {}),
+        }
+
     def worker(
         self,
         pool: str,
@@ -75,16 +91,8 @@ class Fleet:
         args: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker and return when it takes tasks. In a group of its own: a kill takes its children."""
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TOP)]).lstrip(os.pathsep),
-            "ONEBEAT_URL": self.ledger,
-            "SHOP_BROKER": self.broker,
-            "SHOP_OUTSIDE": self._outside_url,
-            "SHOP_GUARD": guard,
-            "SHOP_LEASE": str(lease),
-            "SHOP_CONF": json.dumps(conf or {}),
-        }
-        command = [sys.executable, "-m", "celery", "-A", "tests.celery.shop", "worker", "--pool", pool]
+        environment = self.environment(guard, lease, conf)
+        command = [self.python, "-m", "celery", "-A", "tests.celery.shop", "worker", "--pool", pool]
         command += ["-c", "2", "-l", "INFO", "-n", f"w{len(self._workers)}@here", "--without-mingle", *args]
         command += ["--without-gossip"]
         if shutil.which("setpriv"):  # however the tests end, it ends with them

@@ -9,6 +9,7 @@ made with the headers that it got. What Celery does with the result is left as i
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -341,6 +342,9 @@ class Installed:
                 return body.report(Outcome.FAILED, error=why, error_type=type(cause).__name__)
             case "IGNORED":
                 return body.returned(None)
+            case None if _out_of_time(sys.exception()):
+                why = "the body took longer than its time limit"
+                return body.report(Outcome.TIMED_OUT, error=why, error_type="Timeout")
             case None:
                 return body.report(Outcome.LOST, error="its process was told to end")
             case _:
@@ -385,6 +389,12 @@ def _meant(request: Any) -> tuple[str | None, int]:
     if run_id is None or attempt is None or request.get("replaced_task_nesting"):
         return None, 0
     return (str(run_id), int(attempt)) if request.id == outside_name(str(run_id)) else (None, 0)
+
+
+def _out_of_time(error: BaseException | None) -> bool:
+    """Return whether a green thread was ended by its limit: by an exception of its library's own."""
+    kind = type(error)
+    return kind.__name__ == "Timeout" and kind.__module__.partition(".")[0] in ("gevent", "eventlet")
 
 
 def _of(request: Any) -> _Attempt | None:
