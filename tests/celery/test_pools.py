@@ -85,9 +85,15 @@ def test_green_threads_begin_a_run_once_keep_it_retry_it_and_let_it_go_on_postgr
 
 
 @pytest.mark.server("postgres")
-def test_a_guard_that_waits_for_a_row_holds_up_no_other_green_thread(on_postgres: Fleet) -> None:
+@pytest.mark.parametrize(("pool", "told"), [("gevent", ""), ("eventlet", "wait_select")])
+def test_a_guard_that_waits_for_a_row_holds_up_no_other_green_thread(
+    on_postgres: Fleet, pool: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under eventlet psycopg has to be told how to wait."""
     fleet = on_postgres
-    fleet.worker("gevent")
+    if told:
+        monkeypatch.setenv("PSYCOPG_WAIT_FUNC", told)
+    fleet.worker(pool)
     run = fleet.asked("digest", "shop.note", "guarded")
     claimed = fleet.marked(run.id)
 
