@@ -91,9 +91,10 @@ class Ends:
             try:
                 self._written(batch)
                 pause = PAUSE_S
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, who else should write them?
                 for each in batch:
-                    self._keeper.ended(each.finish.run_id, each.finish.token)
+                    with suppress(OSError):  # the keeper is gone, and this process with it
+                        self._keeper.ended(each.finish.run_id, each.finish.token)
                 _log.error("the ends of %d runs are not in the ledger yet: %s", len(batch), error)
                 threading.Event().wait(pause)
                 pause = min(2 * pause, PAUSE_S_MAX)
