@@ -23,8 +23,9 @@ from onebeat import current
 from onebeat.celery import install
 from onebeat.celery.message import ATTEMPT, DUE, RUN
 
-VISIBLE_S = 2.0
-"""How long a message may be unacknowledged on Redis until it is delivered again."""
+REDELIVERS = {"visibility_timeout": 2.0, "unacked_restore_interval": 2, "unacked_restore_throttle": 1}
+"""On Redis: for how many seconds a message may be unacknowledged, and how often that is looked after. Left
+alone, kombu looks every hundred seconds, whatever the timeout."""
 RESEND_S = 12.0
 
 orders = msgspec.json.decode(os.environ[TOLD], type=Orders)
@@ -38,7 +39,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     task_ignore_result=True,
     worker_hijack_root_logger=False,
-    broker_transport_options={"visibility_timeout": VISIBLE_S} if orders.broker.startswith("redis") else {},
+    broker_transport_options=REDELIVERS if orders.broker.startswith("redis") else {},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     result_expires=None,
@@ -69,7 +70,7 @@ class Unguarded(NamedTuple):
         run_id = request.get(RUN)
         due = datetime.fromisoformat(request.get(DUE)).astimezone(UTC)
         key = run_id.partition("!")[2] or None
-        return cls(run_id, schedule_of(run_id), due, int(request.get(ATTEMPT)), key)
+        return cls(run_id, schedule_of(run_id), due, int(request.get(ATTEMPT) or 1), key)
 
     def still_mine(self) -> bool:
         return True

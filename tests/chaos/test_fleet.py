@@ -48,6 +48,7 @@ def test_a_fleet_without_the_guard_is_found_doubled_after_redelivery(tmp_path: P
 
     doubled = {said.schedule for said in seen.result.findings if said.kind == "same lease"}
     assert not seen.result.right
+    assert seen.result.counts["fired"] > 100
     assert "outlives-its-lease-00" in doubled
 
 
@@ -63,4 +64,5 @@ def test_a_beat_that_forgets_is_found_missing(tmp_path: Path) -> None:
     missing = [said for said in seen.result.findings if said.kind == "missing"]
     runs = [run_id(said.schedule, 1, occurrence_at=whole(began_at, said.at_s)) for said in missing]
     assert not seen.result.right
+    assert seen.result.counts["fired"] > 100
     assert any(forgotten(run) for run in runs)
