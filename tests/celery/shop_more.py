@@ -5,6 +5,8 @@ from __future__ import annotations
 from celery import Task, chain, chord
 from tests.celery.shop import app, note, say
 
+from onebeat import current
+
 
 @app.task(name="shop.starts", bind=True)
 def starts(self: Task, how: str) -> None:
@@ -26,3 +28,11 @@ def starts(self: Task, how: str) -> None:
             raise self.replace(chain(note.si("first"), child))
         case "replace by itself":
             raise self.replace(self.si("delay").set(headers=self.request.headers))
+
+
+@app.task(name="shop.name")
+def name() -> None:
+    """Say which run this is."""
+    run = current()
+    assert run is not None
+    say(run.id)

@@ -16,6 +16,7 @@ class Post:
     """An outlet that keeps what it is given. It records every batch, whatever became of it."""
 
     kind = "post"
+    place = "the post office"
 
     def __init__(self) -> None:
         self.away = False

@@ -12,6 +12,7 @@ from datetime import timedelta
 from onebeat.app.declaring import Declarations
 from onebeat.core.codec import to_text
 from onebeat.core.messages import Share
+from onebeat.core.ports import Outlet
 from onebeat.core.publicdays import calendar_version
 from onebeat.core.triggers.walltime import tz_version
 
@@ -35,10 +36,18 @@ def declared(declarations: Declarations, zone: str) -> dict[str, str]:
 
 
 def served(
-    *, roles: Sequence[str], queues: Sequence[str], lease: timedelta, share: Share | None, durability: str
+    *,
+    roles: Sequence[str],
+    queues: Sequence[str],
+    lease: timedelta,
+    share: Share | None,
+    durability: str,
+    outlets: Iterable[Outlet] = (),
 ) -> dict[str, str]:
     """Return what a node says of how it serves, and of what its URL and its server say of keeping."""
     said = {"the durability": durability}
+    for outlet in outlets:
+        said |= {f"the broker of {outlet.kind} runs in queue {queue}": outlet.place for queue in queues}
     if "worker" in roles:
         said |= {f"the lease in queue {queue}": f"{lease.total_seconds():g} s" for queue in queues}
     if "dispatcher" in roles:

@@ -4,6 +4,7 @@ import gc
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import getpid
@@ -258,6 +259,13 @@ class Onebeat:
                 raise InvalidInput(
                     f"{shown(role)} is no role{near_miss(str(role), ROLES)}; there are {', '.join(ROLES)}"
                 )
+        ways = list(outlets)
+        for kind, count in Counter(outlet.kind for outlet in ways).items():
+            if count > 1:
+                raise InvalidInput(
+                    f"{count} outlets of kind {kind} would share their runs by chance; give each broker a "
+                    "node and queues of its own (queues=[…])"
+                )
         store = self._desk.store
         if self._declarations.wanted:
             self._declarations.apply(AT_START)
@@ -273,7 +281,7 @@ class Onebeat:
             executors=self._targets.executors(threads, coroutines, processes, http_calls)
             if "worker" in roles
             else (),
-            outlets=outlets,
+            outlets=ways,
             queues=queues,
             targets=sorted({definition.target.key for definition in self.declared.values()}),
             lease=lease,
@@ -283,7 +291,12 @@ class Onebeat:
             data=agreeing.data(),
             settings=agreeing.declared(self._declarations, self._desk.zone)
             | agreeing.served(
-                roles=roles, queues=queues, lease=lease, share=share, durability=store.facts()["durability"]
+                roles=roles,
+                queues=queues,
+                lease=lease,
+                share=share,
+                durability=store.facts()["durability"],
+                outlets=ways,
             ),
             beside=[(follower.role, _step(follower, store, holder)) for follower in followers],
             resend=resend,

@@ -11,8 +11,8 @@ from onebeat.app.declaring import Declarations
 from onebeat.app.desk import Desk
 from onebeat.core.catalogue import GIVEN, SETTINGS
 from onebeat.core.errors import OnebeatError, near_miss
-from onebeat.core.messages import ScheduleQuery
-from onebeat.core.model import Node, Noun, Schedule
+from onebeat.core.messages import RunQuery, ScheduleQuery
+from onebeat.core.model import Node, Noun, Run, RunState, Schedule
 from onebeat.core.ports import Neighbouring
 from onebeat.core.triggers import calendar_ends, tz_version
 
@@ -88,9 +88,13 @@ class Health:
             ("dispatcher", "nothing fires until `onebeat serve` runs one"),
             ("worker", "what fires waits until `onebeat serve` runs one"),
         ):
-            count = sum(role in node.roles and not node.stopping for node in alive)
+            count, sending = (
+                sum(each in node.roles and not node.stopping for node in alive) for each in (role, "outbox")
+            )
             if count:
                 yield _ok(f"{role}s", f"{count} alive")
+            elif role == "worker" and sending:
+                yield _ok("workers", f"none of ours is alive, and {sending} nodes send to workers of others")
             else:
                 yield _warn(f"{role}s", f"none is alive: {without}")
         versions = sorted({node.version for node in alive} | {__version__})
@@ -125,10 +129,32 @@ class Health:
         if counts["runs_parked"]:
             what = f"{counts['runs_parked']} runs are parked: no live node can run their targets"
             yield Complaint(level="bad", about="parked", what=what)
+        yield from self._unanswered()
         missing = sorted(set(self._desk.store.targets()) - self._desk.announced())
         if missing:
             more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
             yield _warn("targets", f"no live node has announced {', '.join(missing[:NAMED_MAX])}{more}")
+
+    def _unanswered(self) -> Iterator[Complaint]:
+        """Look for messages that should have been begun: whoever is to do so is not there, or not of ours."""
+        from onebeat.engine.outbox import RESEND
+
+        since = self._desk.store.now() - RESEND
+        query = RunQuery(states=(RunState.SENT,), until=since, limit=SCANNED_MAX)
+        waiting: dict[str, list[Run]] = {}
+        for run in self._desk.store.runs(query):
+            if run.ready_at <= since:
+                waiting.setdefault(run.target, []).append(run)
+        for key, runs in list(waiting.items())[:NAMED_MAX]:
+            target = self._desk.store.definition(runs[-1].schedule_id, runs[-1].number).target
+            queue = target.kwargs.get("options", {}).get("queue")
+            takes = "this task" if queue is None else f"queue {queue}"
+            yield _warn(
+                "sent",
+                f"{len(runs)} runs of {key} are on their way for more than {RESEND.total_seconds():.0f} s, "
+                f"{runs[-1].id} first, and nobody has begun them: is the broker up, and a worker alive that "
+                f"takes {takes}, with the guard, on this ledger?",
+            )
 
     def _calendars(self) -> Iterator[Complaint]:
         """Look for schedules whose calendar of public holidays has been announced for a short time only."""

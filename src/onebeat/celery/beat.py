@@ -18,7 +18,7 @@ from onebeat.celery.entries import Entries
 from onebeat.celery.library import Scheduler
 from onebeat.celery.message import fingerprint
 from onebeat.celery.outlet import CeleryOutlet
-from onebeat.celery.settings import entries_of, front_of, owner_of, resend_of, url_of
+from onebeat.celery.settings import entries_of, front_of, owner_of, queue_of, resend_of, url_of
 from onebeat.core.errors import Conflict, Refused, StoreUnavailable
 from onebeat.core.model import Definition
 from onebeat.core.reconcile import Step, Verb
@@ -127,6 +127,7 @@ class Beat(Scheduler):  # type: ignore[misc]  # Celery has no types
                 front.declare(entry.name, definition.trigger, definition.target, **_said(definition))
         service = front.service(
             ("dispatcher",),
+            queues=[queue_of(self.app)],
             outlets=[CeleryOutlet(self.app, ledger=fingerprint(front.url))],
             resend=self._resend,
         )
@@ -139,8 +140,8 @@ class Beat(Scheduler):  # type: ignore[misc]  # Celery has no types
 
 def _said(definition: Definition) -> dict[str, Any]:
     """Return what an entry says of its schedule, beside trigger and target."""
-    policy = definition.policy
-    return {"title": definition.title, "overlap": policy.overlap, "grace": policy.grace}
+    policy, queue = definition.policy, definition.target.queue
+    return {"title": definition.title, "overlap": policy.overlap, "grace": policy.grace, "queue": queue}
 
 
 def _tell(step: Step, owner: str, revision: int) -> None:

@@ -69,6 +69,15 @@ class Entries(Noun, frozen=True, kw_only=True):
         return {entry.name: entry.definition for entry in self.entries}
 
 
+class Setting(NamedTuple):
+    """What the app says that all its entries are in."""
+
+    zone: str
+    guarded: bool
+    queue: str
+    deadline: float | None
+
+
 class Meant(NamedTuple):
     """What one entry means."""
 
@@ -82,11 +91,13 @@ def read_entries(
     zone: str,
     redbeat: Mapping[str, Any] | None = None,
     guarded: bool = True,
+    queue: str = "default",
     deadline: float | None = None,
 ) -> Entries:
     """Return what a ``beat_schedule`` means; ``redbeat``, a ``redbeat_schedule``, stands beside it.
 
-    ``zone`` is the app's. ``guarded``: its workers have the guard. ``deadline`` is the setting
+    ``zone`` is the app's. ``guarded``: its workers have the guard. ``queue`` is the one in the ledger
+    that the runs are in, and none of the broker's. ``deadline`` is the setting
     ``beat_cron_starting_deadline``: how many seconds late a crontab may start. In the place of an entry may
     stand what it means, or the error that whoever brought it has found in it.
     """
@@ -96,7 +107,7 @@ def read_entries(
     for entry, given in given_all.items():
         try:
             _refuse_unlike(entry, given, redbeat or {})
-            meant = _meant(str(entry), names[str(entry)], given, zone, guarded, deadline)
+            meant = _meant(str(entry), names[str(entry)], given, Setting(zone, guarded, queue, deadline))
         except OnebeatError as error:
             problems.append(Problem(entry=str(entry), why=str(error)))
             continue
@@ -155,7 +166,7 @@ def _hashed(short: str, entry: str) -> str:
 # --- one entry --------------------------------------------------------------------------------------------
 
 
-def _meant(entry: str, name: str, given: Any, zone: str, guarded: bool, deadline: float | None) -> Meant:
+def _meant(entry: str, name: str, given: Any, setting: Setting) -> Meant:
     if isinstance(given, OnebeatError):
         raise given
     if isinstance(given, Meant):
@@ -170,13 +181,13 @@ def _meant(entry: str, name: str, given: Any, zone: str, guarded: bool, deadline
         raise InvalidInput(
             f"{task} is a composition of tasks, and a run is one task; schedule a task that starts it"
         )
-    when = trigger_of(fields.get("schedule"), zone, relative=fields.get("relative") is True)
+    when = trigger_of(fields.get("schedule"), setting.zone, relative=fields.get("relative") is True)
     options, notes = _options(fields.get("options"))
     target = celery_task(
         task,
         args=_arguments("args", fields.get("args") or ()),
         kwargs=_arguments("kwargs", fields.get("kwargs") or {}),
-        guarded=guarded,
+        guarded=setting.guarded,
         **options,
     )
     definition = define(
@@ -185,7 +196,8 @@ def _meant(entry: str, name: str, given: Any, zone: str, guarded: bool, deadline
         {
             "title": "" if name == entry else _title(entry),
             "overlap": "allow",
-            "grace": deadline if when.of_a_crontab else None,
+            "grace": setting.deadline if when.of_a_crontab else None,
+            "queue": setting.queue,
         },
     )
     return Meant(definition, (*when.notes, *notes))

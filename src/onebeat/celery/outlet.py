@@ -56,6 +56,11 @@ class CeleryOutlet:
         self._origin = f"onebeat{getpid()}@{gethostname()}"
         self._lock = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """Return the broker's URL, without the password. Connects to nothing."""
+        return str(self._app.connection_for_write().as_uri())
+
     def resolve(self, target: Target) -> None:
         """Take every Celery task: only workers know which names they have."""
         if target.kind != self.kind:

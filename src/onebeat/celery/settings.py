@@ -14,6 +14,7 @@ from onebeat.core.errors import InvalidInput, shown
 from onebeat.engine.outbox import RESEND, RESEND_MAX, SPARE
 
 OWNER = "celery"
+QUEUE = "default"
 RESEND_MIN = 2 * SPARE
 """Below it, a batch that the broker does not answer for would be let go as soon as it was tried."""
 
@@ -61,6 +62,11 @@ def resend_of(app: Any) -> timedelta:
     return timedelta(seconds=said)
 
 
+def queue_of(app: Any) -> str:
+    """Return ``onebeat_queue``: the queue in the ledger, none of the broker's, that the app's runs are in."""
+    return str(app.conf.get("onebeat_queue") or QUEUE)
+
+
 def is_guarded(app: Any) -> bool:
     """Return whether its workers have the guard: ``onebeat_guarded``, else whether it is installed here."""
     said = app.conf.get("onebeat_guarded")
@@ -78,6 +84,7 @@ def entries_of(app: Any) -> Entries:
         redbeat=redbeat,
         zone=zone_of(app),
         guarded=is_guarded(app),
+        queue=queue_of(app),
         deadline=conf.beat_cron_starting_deadline,
     )
 

@@ -434,6 +434,10 @@ class Outlet(Protocol):
 
     kind: str
 
+    @property
+    def place(self) -> str:
+        """Return where messages go, without credentials. Nodes that send a queue to several are named."""
+
     def resolve(self, target: Target) -> None:
         """Raise TargetNotFound or InvalidInput for what it cannot send, as an executor does."""
 

@@ -350,12 +350,13 @@ class Dispatcher:
         if not overdue:
             return OVERTAKEN_EVERY
         answers = self._store.advance([self._remedy(item, now) for item in overdue])
-        taken = [
-            item for item, answer in zip(overdue, answers, strict=True) if answer.answer is Answer.ACCEPTED
-        ]
+        pairs = zip(overdue, answers, strict=True)
+        taken = [item for item, answer in pairs if answer.answer is Answer.ACCEPTED]
         lost = [item.run for item in taken if item.overtaken is Overtaken.LEASE]
         self._metrics.count("onebeat_takeovers_total", amount=len(lost))
         self._say(logging.WARNING, [(f"was lost by {run.holder}", run.id) for run in lost])
+        sent = [item.run.id for item in taken if item.overtaken is Overtaken.RESEND]
+        self._say(logging.WARNING, [("was not begun, and is sent again", run_id) for run_id in sent])
         return AT_ONCE if taken and len(overdue) == self._chore_max else OVERTAKEN_EVERY
 
     def _remedy(self, item: Overdue, now: datetime) -> AnyTransition:

@@ -84,6 +84,7 @@ class Way:
     """The outlet of one node."""
 
     kind = FLEET
+    place = "the lab"
 
     def __init__(self, node: "OutboxNode", broker: Broker) -> None:
         self._node = node
