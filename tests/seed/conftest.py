@@ -18,6 +18,7 @@ from tests.servers.running import KINDS  # noqa: E402 - as above
 SERVED = (*KINDS, "redis")
 MANY_STEPS = (
     "test_seed_01_an_edit_near_the_instant_neither_loses_nor_doubles_it",
+    "test_seed_01_behind_beats_too_an_edit_near_the_instant_neither_loses_nor_doubles_it",
     "test_seed_03_restarting_every_second_never_moves_a_first_occurrence",
     "test_seed_04_a_hundred_edits_a_second_lose_double_and_delay_nothing",
     "test_seed_78_an_hour_in_which_leases_and_nodes_are_forgotten_at_random_loses_and_doubles_nothing",
