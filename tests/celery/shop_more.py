@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from celery import Task, chain, chord
-from tests.celery.shop import app, note, say
+from celery.exceptions import SoftTimeLimitExceeded
+from tests.celery.shop import app, note, say, wait
 
 from onebeat import current
 
@@ -36,3 +37,27 @@ def name() -> None:
     run = current()
     assert run is not None
     say(run.id)
+
+
+@app.task(name="shop.speaks")
+def speaks() -> None:
+    """Say how far it is, wait, and say it again."""
+    run = current()
+    assert run is not None
+    run.progress(1, 2)
+    run.log.info("half-way")
+    say(run.id)
+    wait()
+    run.progress(2, 2)
+    run.log.info("there")
+
+
+@app.task(name="shop.stubborn")
+def stubborn() -> None:
+    """Take no notice of a soft time limit."""
+    try:
+        say("stubborn")
+        wait()
+    except SoftTimeLimitExceeded:
+        say("went on")
+        wait()

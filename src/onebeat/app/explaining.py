@@ -8,7 +8,7 @@ from onebeat.core.decide import offset_of
 from onebeat.core.definition import zone_of
 from onebeat.core.errors import OnebeatError
 from onebeat.core.messages import Change, LogLine, Tile
-from onebeat.core.model import MICROSECOND, Noun, Run, Schedule, utc
+from onebeat.core.model import MICROSECOND, Noun, Run, RunState, Schedule, utc
 from onebeat.core.triggers import build
 from onebeat.core.triggers import zone as zone_info
 
@@ -189,7 +189,9 @@ class _Teller:
         said = f"The run is {run.state.value}"
         if run.reason:
             said += f" ({run.reason})"
-        if run.holder is not None:
+        if run.state is RunState.SENT and run.resend_at is not None:
+            said += f", and if no worker begins it, it is sent again at {self.at(run.resend_at)}"
+        elif run.holder is not None:
             said += f", attempt {run.attempt} on {run.holder}"
         if run.started_at is not None:
             said += f", begun at {self.at(run.started_at)}"

@@ -17,6 +17,8 @@ from functools import partial, wraps
 from os import getpid
 from typing import Any, NoReturn
 
+from msgspec.structs import replace
+
 from onebeat.celery.ends import End, Ends
 from onebeat.celery.keeper import Held, Keeper
 from onebeat.celery.ledger import Ledgers
@@ -323,7 +325,10 @@ class Installed:
         self._note(attempt)
         if state is None and self._keeper.elsewhere:
             return  # this child was told to end: why, the keeper knows, which judges it when it is gone
-        self._finish(attempt, self._report(attempt, state, retval))
+        report = self._report(attempt, state, retval)
+        if report.outcome is Outcome.CANCELLED and attempt.body.current.stop_reason == "timeout":
+            report = replace(report, outcome=Outcome.TIMED_OUT, error_type="Timeout")
+        self._finish(attempt, report)
 
     def _report(self, attempt: _Attempt, state: str | None, retval: Any) -> Report:
         """Return how the body ended, of what Celery calls it."""
