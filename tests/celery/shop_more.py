@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Task, chain, chord
 from celery.exceptions import SoftTimeLimitExceeded
-from tests.celery.shop import app, note, say, wait
+from tests.celery.shop import app, note, outside, say, wait
 
 from onebeat import current
 
@@ -61,3 +61,14 @@ def stubborn() -> None:
     except SoftTimeLimitExceeded:
         say("went on")
         wait()
+
+
+@app.task(name="shop.spans")
+def spans() -> None:
+    """Say when it begins and when it ends: let go of, or told to stop."""
+    run = current()
+    assert run is not None
+    say("begin")
+    while run.still_mine() and outside.blpop(["release"], timeout=1) is None:
+        pass
+    say("end")

@@ -137,7 +137,37 @@ def start(place: Path, number: int, times: str) -> None:
         say("ready")
 
 
-PLAYS: dict[str, Callable[..., None]] = {play.__name__: play for play in (create, race, die, serve, start)}
+def beats(place: Path, number: int, times: str) -> None:
+    """Row 80: start beats of one Celery app, several at once, as often as it is asked to."""
+    from celery import Celery
+
+    from onebeat.celery.beat import Beat
+
+    def started(_: int) -> int:
+        app = Celery("shop", broker="memory://", set_as_current=False)
+        app.conf.update(onebeat_url=url_of(place), onebeat_revision=3, result_expires=None)
+        app.conf.beat_schedule = {
+            f"declared-{index}": {"task": "shop.note", "schedule": 86_400.0} for index in range(5)
+        }
+        beat = Beat(app)
+        barrier.wait()
+        beat.tick()
+        assert beat._front is not None
+        count = len(beat._front.schedules.list())
+        beat.close()
+        return count
+
+    say("ready")
+    while wait() == "go":
+        barrier = threading.Barrier(int(times))
+        with ThreadPoolExecutor(int(times)) as pool:
+            say(list(pool.map(started, range(int(times)))))
+        say("ready")
+
+
+PLAYS: dict[str, Callable[..., None]] = {
+    play.__name__: play for play in (create, race, die, serve, start, beats)
+}
 
 if __name__ == "__main__":
     PLAYS[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

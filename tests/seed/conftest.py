@@ -22,6 +22,7 @@ MANY_STEPS = (
     "test_seed_03_restarting_every_second_never_moves_a_first_occurrence",
     "test_seed_04_a_hundred_edits_a_second_lose_double_and_delay_nothing",
     "test_seed_78_an_hour_in_which_leases_and_nodes_are_forgotten_at_random_loses_and_doubles_nothing",
+    "test_seed_80_fifty_beats_that_start_at_one_time_add_once_and_then_change_nothing",
     "test_seed_71_under_deaths_pauses_and_edits_nothing_is_lost_and_nothing_doubled",
 )
 
