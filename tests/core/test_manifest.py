@@ -162,6 +162,7 @@ def _policies() -> st.SearchStrategy[dict[str, Any]]:
         "on_lost": st.sampled_from(OnLost),
         "retry_on": st.lists(st.sampled_from(["TimeoutError", "OSError"]), unique=True),
         "report_success": st.booleans(),
+        "exclusive": st.sampled_from([None, "invoices", "shop.mail-7"]),
     }
     for name, bounds in BOUNDS.items():
         if name in ("backoff", "backoff_max"):
@@ -403,6 +404,7 @@ def test_every_policy_is_said_by_its_name_in_the_docs() -> None:
         "retry_on": '["TimeoutError"]',
         "report_success": "true",
         "transactional": "true",
+        "exclusive": '"invoices"',
     }
     for name in POLICY:
         text = said.get(name, '"10m"' if name in DURATIONS else "7")

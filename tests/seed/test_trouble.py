@@ -254,7 +254,7 @@ SETTINGS = {
     "ONEBEAT_HTTP_CALLS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
     "handed to commands": "ONEBEAT_RUN_ID ONEBEAT_SCHEDULE ONEBEAT_OCCURRENCE ONEBEAT_ATTEMPT ONEBEAT_TOKEN",
     "policy": "catch_up catch_up_max grace overlap max_running queue_max start_within timeout attempts "
-    "backoff backoff_max retry_on on_lost spread priority alert_after report_success "
+    "backoff backoff_max retry_on on_lost spread priority exclusive alert_after report_success "
     "transactional keep_runs keep_days",
 }
 

@@ -24,7 +24,7 @@ from onebeat.store.sql import SqlStore
 pytestmark = pytest.mark.server("postgres")
 
 WALKS = re.compile(
-    r"Seq Scan on (onebeat_(?:schedules|definitions|changes|runs|events|log_lines)\b)"
+    r"Seq Scan on (onebeat_(?:schedules|definitions|changes|runs|groups|events|log_lines)\b)"
     r"|using (onebeat_runs_schedule) .*\n *Index Cond: \(slot"  # all of an index, for what is second in it
 )
 EXPLAINED = (b"SELECT", b"WITH", b"INSERT", b"UPDATE", b"DELETE")
@@ -64,6 +64,8 @@ def test_no_statement_of_a_ledgers_life_walks_through_a_table(
     cluster.put("limited", every(MINUTE), overlap="queue_all", queue_max=5)
     cluster.put("impatient", every(MINUTE), overlap="cancel_running", start_within=2 * SECOND)
     cluster.put("short", every(MINUTE), overlap="allow", keep_runs=2, alert_after=SECOND)
+    cluster.put("grouped", every(MINUTE), overlap="allow", exclusive="invoices")
+    cluster.put("beside", every(MINUTE), overlap="allow", exclusive="invoices")
     first = cluster.node()
     cluster.run(3 * MINUTE)
     first.crash()

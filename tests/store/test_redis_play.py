@@ -69,7 +69,7 @@ def play(book: Book) -> None:
     for fields in ({"paused": ""}, {"quarantined": "bad"}, {"deleted": True}):
         name = next(iter(fields))
         book.accept(book.change(book.create(name), next_at=None, **fields))
-    free = book.create("free", overlap=Overlap.ALLOW, keep_runs=1)
+    free = book.create("free", overlap=Overlap.ALLOW, keep_runs=1, exclusive="invoices")
     at = book.clock.advance(MINUTE)
     book.settle(book.decision(free, book.skipped(free, at)))
     for _ in range(3):

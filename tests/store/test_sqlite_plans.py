@@ -12,7 +12,7 @@ from tests.store.sqlite_place import dialect_of
 
 from onebeat.core.messages import RunQuery
 from onebeat.core.model import RunState
-from onebeat.store import sql, sql_claims, sql_purge, sql_put, sql_reader, sql_runs, sql_strays
+from onebeat.store import sql, sql_claims, sql_groups, sql_purge, sql_put, sql_reader, sql_runs, sql_strays
 from onebeat.store.open import open_store
 from onebeat.store.sql import SqlStore
 from onebeat.testing.clock import VirtualClock
@@ -24,7 +24,8 @@ WRITES = "SETTLED SKIPS_LEFT RUN_EXISTS UNDER_CURRENT BUMPED HOLD_SEEN NODE_GONE
 PUTS = """EDITS_SEEN SCHEDULE_IDS SCHEDULES_PUT TARGET_NAMED DEFINITIONS_KEPT DEFINITION_IDS CHANGE_IDS
     STILL_WAITING FOLD_GREW"""
 STRAYS = "PARKED_OR_READY READY_TARGET READY_RUNS PARKED_RUNS"
-CLAIMS = "LANES CLAIMABLE DEFINITIONS CLAIMED MARKED NEWEST_FENCE FENCE_MOVED"
+GROUPS = "GROUP_NAMED RUNS_OUT LET_OUT"
+CLAIMS = "FIRST_OF_LANES RUNS_NUMBERED LANES CLAIMABLE DEFINITIONS CLAIMED MARKED NEWEST_FENCE FENCE_MOVED"
 RUNS = """QUEUED FIRST_WAITING SLOTS PROMOTED UNFINISHED_OF WAITING_OF RUNS_NAMED MOVED HELD_ON NOTED
     PROGRESSED LOG_GREW OVERDUE"""
 PURGES = """VISITED CROWDED_BEFORE FINISHED_RUNS OLD_TILES HISTORY RUNS_GONE LINES_GONE OWN_EVENTS_GONE
@@ -38,6 +39,7 @@ STATEMENTS = {
         (sql_put, PUTS),
         (sql_strays, STRAYS),
         (sql_claims, CLAIMS),
+        (sql_groups, GROUPS),
         (sql_runs, RUNS),
         (sql_purge, PURGES),
     )
@@ -114,6 +116,7 @@ def test_a_walk_would_be_seen(db: apsw.Connection) -> None:
         ("CLAIMABLE", "onebeat_runs_ready"),
         ("READY_TARGET", "onebeat_runs_ready"),
         ("LANES", "onebeat_runs_ready"),
+        ("FIRST_OF_LANES", "onebeat_runs_ready"),
         ("OVERDUE", "onebeat_runs_watch"),
         ("QUEUED", "onebeat_runs_schedule"),
         ("LOADS", "onebeat_runs_schedule"),

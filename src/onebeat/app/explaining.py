@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from onebeat.app.desk import Desk
+from onebeat.app.turns import waits_for
 from onebeat.core.decide import offset_of
 from onebeat.core.definition import zone_of
 from onebeat.core.errors import OnebeatError
@@ -100,6 +101,8 @@ class Explaining:
             said += f", which stands for {run.fold.count} occurrences"
         log = () if run is None else tuple(self._desk.store.log(run.id)[-TAIL:])
         rest = "That run has been purged." if run is None else teller.run(run)
+        if run is not None and (waits := waits_for(self._desk.store, run)):
+            rest += f" It {waits}."
         return teller.told(fate, f"{said}. {rest} {teller.under(change)}", run=run, change=change, log=log)
 
     def _forgotten(self, teller: "_Teller", row: Schedule, change: Change) -> Why:

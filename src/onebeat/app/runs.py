@@ -8,6 +8,7 @@ from uuid import uuid4
 from onebeat.app.backfill import Backfill, BackfillPlan
 from onebeat.app.desk import TRIES_MAX, Desk
 from onebeat.app.requesting import BATCH_MAX, Wanted, ask
+from onebeat.app.turns import waits_for
 from onebeat.core.definition import checked_key
 from onebeat.core.errors import InvalidInput, LimitExceeded, NotFound, Refused, near_miss, shown
 from onebeat.core.messages import Answer, Cancel, LogLine, RunQuery
@@ -35,12 +36,16 @@ RETRIABLE = frozenset(FINISHED - {RunState.SUCCEEDED, RunState.HANDED_OVER})
 
 
 class RunShown(Noun, frozen=True, kw_only=True):
-    """A run, the definition it was fired under, its events (of all attempts) and the last it logged."""
+    """A run, the definition it was fired under, its events (of all attempts) and the last it logged.
+
+    ``waits`` says what a ready run of a group waits for, "" where it waits for nothing that is known.
+    """
 
     run: Run
     definition: Definition
     events: tuple[Event, ...]
     lines: tuple[LogLine, ...] = ()
+    waits: str = ""
 
 
 class Runs:
@@ -204,6 +209,7 @@ class Runs:
             definition=self._desk.store.definition(run.schedule_id, run.number),
             events=tuple(self._desk.run_events(run.id)),
             lines=tuple(self._desk.store.log(run.id)[-LAST_LINES:]),
+            waits=waits_for(self._desk.store, run),
         )
 
     def logs(self, wanted: str) -> Lines:

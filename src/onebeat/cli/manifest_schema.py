@@ -9,7 +9,7 @@ from typing import Any
 
 from onebeat.cli.wanted import WORDS
 from onebeat.core.codec import FORMAT
-from onebeat.core.definition import BOUNDS, TAGS_MAX, TITLE_CHARS_MAX
+from onebeat.core.definition import BOUNDS, GROUP, TAGS_MAX, TITLE_CHARS_MAX
 from onebeat.core.foreign import FOREIGN, told
 from onebeat.core.manifest import DEFAULTS, DURATIONS, KEYS, MAY_BE_NONE, POLICY, WHAT, WHEN
 from onebeat.core.model import NAME
@@ -144,6 +144,8 @@ def _policy(name: str) -> Schema:
     said: Schema = {"description": WORDS[name]}
     if name == "retry_on":
         return {"type": ["array", "string"], "items": TEXT} | said
+    if name == "exclusive":
+        return {"type": "string", "pattern": f"^{GROUP.pattern}$"} | said
     if isinstance(default, StrEnum):
         return {"enum": [member.value for member in type(default)], "default": default.value} | said
     if isinstance(default, bool):

@@ -33,6 +33,7 @@ WORDS: dict[str, str] = {
     "on_lost": "What becomes of a run whose node was lost after it had begun.",
     "spread": "A constant delay of this schedule within such a window.",
     "priority": "Which ready runs are claimed first: the higher.",
+    "exclusive": "The group, of whose runs one at a time may be out; or none.",
     "alert_after": "An event when a run is unfinished so long after it was due.",
     "report_success": "Leave an event when a run succeeds.",
     "transactional": "Hand the body the transaction in which its run ends.",
@@ -144,6 +145,8 @@ def _option(name: str) -> Callable[[Command], Command]:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=words)
     if name == "retry_on":
         return click.option(flag, multiple=True, metavar="TYPE", help=words)
+    if name == "exclusive":
+        return click.option(flag, type=GroupType(), metavar="NAME", default=UNSET, help=words)
     default = {field.name: field.default for field in msgspec.structs.fields(Policy)}[name]
     if name in BOUNDS and isinstance(BOUNDS[name].least, timedelta):
         may_be_none = ", or none" if default is None else ""
@@ -151,6 +154,16 @@ def _option(name: str) -> Callable[[Command], Command]:
             flag, type=DurationType(), metavar="SPAN", default=UNSET, help=f"{words[:-1]}{may_be_none}."
         )
     return click.option(flag, type=int, metavar="N", help=words)
+
+
+class GroupType(click.ParamType):  # type: ignore[type-arg]  # it is generic in new versions of click alone
+    """The name of a group on the command line."""
+
+    name = "group"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name; None for ``none``."""
+        return None if value == "none" else value
 
 
 class Unset:
@@ -335,12 +348,12 @@ def options_of(said: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in said.items()
-        if value is not UNSET and value != () and (value is not None or (name in BOUNDS and _is_span(name)))
+        if value is not UNSET and value != () and (value is not None or _may_be_none(name))
     }
 
 
-def _is_span(name: str) -> bool:
-    return isinstance(BOUNDS[name].least, timedelta)
+def _may_be_none(name: str) -> bool:
+    return name == "exclusive" or (name in BOUNDS and isinstance(BOUNDS[name].least, timedelta))
 
 
 def read_json(text: str, option: str, kind: type = object) -> Any:

@@ -38,6 +38,8 @@ TAGS_MAX = 20
 TAG = re.compile(r"[^\s,\x00-\x1f\x7f]{1,50}")
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 RETRY_ON_MAX = 50
+GROUP_CHARS_MAX = 50
+GROUP = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{GROUP_CHARS_MAX - 1}}}")
 
 Seconds = timedelta | float
 """A duration as people write it: a timedelta, or a number of seconds."""
@@ -61,6 +63,7 @@ class PolicyOptions(TypedDict, total=False):
     on_lost: OnLost | str
     spread: Seconds
     priority: int
+    exclusive: str | None
     alert_after: Seconds | None
     report_success: bool
     transactional: bool
@@ -208,6 +211,8 @@ def _read(name: str, value: Any) -> Any:
     if name == "retry_on":
         given = [value] if isinstance(value, str) else value
         return tuple(item.__name__ if isinstance(item, type) else item for item in given)
+    if name == "exclusive":
+        return value  # looked at with the rest of the policy
     wanted = bool if isinstance(_FIELDS[name].default, bool) else int
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise InvalidInput(f"{name}={shown(value)} is no {'yes or no' if wanted is bool else 'whole number'}")
@@ -254,6 +259,12 @@ def checked_definition(definition: Definition) -> Definition:
             f"a task without the guard reports no end, so nobody can tell whether a run overlaps; with "
             f"guarded=False write overlap='allow' instead of {definition.policy.overlap.value!r}, or put "
             "onebeat.celery.install(app) into the Celery app"
+        )
+    if definition.target.kind == "celery" and not guarded(definition.target) and definition.policy.exclusive:
+        raise InvalidInput(
+            f"a task without the guard reports no end, so nobody can tell when the next of the group "
+            f"{definition.policy.exclusive} may run; leave exclusive out, or put onebeat.celery.install(app) "
+            "into the Celery app"
         )
     if definition.policy.catch_up is CatchUp.SKIP and definition.policy.grace is None:
         raise InvalidInput(
@@ -313,6 +324,12 @@ def _check_policy(policy: Policy) -> None:
         raise InvalidInput(
             f"retry_on={shown(policy.retry_on)} is no list of at most {RETRY_ON_MAX} names of error types, "
             "such as 'TimeoutError'"
+        )
+    group: object = policy.exclusive
+    if group is not None and not (isinstance(group, str) and GROUP.fullmatch(group) and group != "none"):
+        raise InvalidInput(
+            f"exclusive={shown(group)} is no name of a group: 1 to {GROUP_CHARS_MAX} of a-z, 0-9, '.', '_' "
+            "and '-', beginning with a letter or digit, and not 'none', which takes a group away"
         )
 
 

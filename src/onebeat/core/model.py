@@ -200,6 +200,7 @@ class Policy(
     on_lost: OnLost = OnLost.RETRY
     spread: timedelta = timedelta(0)
     priority: int = 0
+    exclusive: str | None = None  # a group: of its runs, of whatever schedules, one at a time is out
     alert_after: timedelta | None = None  # a run unfinished this long after it was due is an event
     report_success: bool = False
     transactional: bool = False  # the body gets the transaction in which its run ends
@@ -270,11 +271,8 @@ class Fold(Noun, frozen=True, kw_only=True):
 
     def joined(self, other: "Fold") -> "Fold":
         """Return what a run stands for that stands for both."""
-        return Fold(
-            first_at=min(self.first_at, other.first_at),
-            last_at=max(self.last_at, other.last_at),
-            count=self.count + other.count,
-        )
+        first_at, last_at = min(self.first_at, other.first_at), max(self.last_at, other.last_at)
+        return Fold(first_at=first_at, last_at=last_at, count=self.count + other.count)
 
 
 class NewRun(Noun, frozen=True, kw_only=True):
@@ -316,6 +314,7 @@ class Run(Noun, frozen=True, kw_only=True, omit_defaults=True):
     mark_before: datetime | None = None
     mark_after: datetime | None = None
     priority: int = 0
+    exclusive: str | None = None  # its group, as of the definition that it was fired under
     attempt: int = 0
     token: int = 0
     holder: str | None = None

@@ -170,6 +170,9 @@ class Ledger(Protocol):
         given before in this store, and at least the store's clock in µs. Two claims never return one run.
         A claim that ``sends`` leases nothing: its runs are sent, each with a ``resend_at`` within the claim's
         bounds, and keep attempt, token and holder as they were.
+        Of the runs of one group (``exclusive``) at most one is out at a time, that is sent or running. So a
+        claim leaves the runs of a group that has one out; of any other group it may have the first alone, in
+        the order above, of all that are ready by now, whatever their queues and targets, and can be read.
         """
 
     def advance(self, transitions: Sequence[AnyTransition]) -> list[Advanced]:
@@ -178,7 +181,8 @@ class Ledger(Protocol):
         A run may stand several times in a batch: its transitions are made in order. A transition whose
         state, token, attempt or clock test fails is REFUSED and changes nothing;
         Finish with the same token and outcome as are there already is REPEATED, as are Start, Cancel, Park
-        and Unpark where the run is already there. Unknown runs are REFUSED.
+        and Unpark where the run is already there. Unknown runs are REFUSED, and so is what would let a ready
+        run out (Guard, Sent) while its group has another one out, or is just about to.
         """
 
     def lost(self, now: datetime, limit: int) -> list[Overdue]:

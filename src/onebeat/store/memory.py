@@ -46,6 +46,7 @@ from onebeat.core.model import (
 )
 from onebeat.core.ports import CUT_AGE_MAX, Clock
 from onebeat.store.handshake import strange
+from onebeat.store.lanes import OUT, lets_out
 from onebeat.store.memory_inbox import MemoryInbox
 from onebeat.store.moves import (
     DROPPED,
@@ -55,6 +56,7 @@ from onebeat.store.moves import (
     leased,
     marked,
     moved,
+    refused,
     resent,
     too_late,
 )
@@ -255,6 +257,7 @@ class MemoryStore(MemoryInbox):
             mark_before=None if tile is None else tile.mark_before,
             mark_after=None if tile is None else tile.mark_after,
             priority=row.definition.policy.priority,
+            exclusive=row.definition.policy.exclusive,
             created_at=now,
         )
         self._write(run)
@@ -326,14 +329,25 @@ class MemoryStore(MemoryInbox):
             ready = [
                 run
                 for run in self._all_unfinished()
-                if run.state is RunState.READY
-                and run.ready_at <= now
-                and not too_late(run, now)
-                and run.queue in claim.queues
-                and run.target in claim.targets
+                if run.state is RunState.READY and run.ready_at <= now and not too_late(run, now)
             ]
             ready.sort(key=lambda run: (-run.priority, run.ready_at, run.id))
-            return [self._take(run, claim, now) for run in ready[: claim.limit]]
+            found = [
+                run
+                for run in self._in_turn(ready)
+                if run.queue in claim.queues and run.target in claim.targets
+            ]
+            return [self._take(run, claim, now) for run in found[: claim.limit]]
+
+    def _in_turn(self, ready: Iterable[Run]) -> list[Run]:
+        """Return who may go out: all without a group, and of each group that has none out the first."""
+        taken = {run.exclusive for run in self._all_unfinished() if run.state in OUT}
+        found = []
+        for run in ready:
+            if run.exclusive is None or run.exclusive not in taken:
+                found.append(run)
+                taken.add(run.exclusive)
+        return found
 
     def _take(self, run: Run, claim: Claim, now: datetime) -> Claimed:
         if claim.sends:
@@ -356,8 +370,8 @@ class MemoryStore(MemoryInbox):
 
     def _advance(self, step: AnyTransition, now: datetime) -> Advanced:
         before = self._runs.get(step.run_id)
-        if before is None:
-            return Advanced(answer=Answer.REFUSED)
+        if before is None or (lets_out(before, step) and not self._in_turn([before])):
+            return refused(before)
         answer, run = moved(before, step, now, self._next_token(now))
         if answer.answer is Answer.ACCEPTED:
             self._last_token = max(self._last_token, run.token)

@@ -171,6 +171,11 @@ def moved(run: Run, step: AnyTransition, now: datetime, token: int) -> Moved:
     return _told(Answer.ACCEPTED, after, step) if after else _told(Answer.REFUSED, run)
 
 
+def refused(run: Run | None) -> Advanced:
+    """Return the answer to a transition that cannot be made, of a run that may not be there."""
+    return Advanced(answer=Answer.REFUSED) if run is None else _told(Answer.REFUSED, run).answer
+
+
 def _told(answer: Answer, run: Run, step: AnyTransition | None = None) -> Moved:
     told = Advanced(
         answer=answer,

@@ -17,6 +17,7 @@ from onebeat.core.model import (
     Settlement,
 )
 from onebeat.store.dialects.protocol import Cell, Row
+from onebeat.store.lanes import Lane
 from onebeat.store.rows import instant_of, instant_or_none, json_of, json_text, micros_of, micros_or_none
 
 LIVE_SLOT = "live"
@@ -73,12 +74,12 @@ RUN_COLUMNS = """r.id, r.schedule_id, r.schedule, r.number, r.definition_id, r.t
     r.fold_first_at, r.fold_last_at, r.fold_count, r.key, r.reason, r.attempt, r.token, r.holder,
     r.lease_until, r.resend_at, r.cancel_requested, r.claimed_at, r.started_at, r.finished_at, r.outcome,
     r.error, r.result, r.progress_done, r.progress_total, r.seq"""
-RUN_SEQ, RUN_DEFINITION, RUN_READY_AT = 34, 4, 9
-"""Where the row's own number and its definition's stand in RUN_COLUMNS."""
+RUN_SEQ, RUN_DEFINITION, RUN_TARGET, RUN_PRIORITY, RUN_READY_AT = 34, 4, 5, 6, 9
+"""Where these, the row's own number first, stand in RUN_COLUMNS."""
 
 
-def run_of(row: Row, queue: str, target: str) -> Run:
-    """Return the run of RUN_COLUMNS; its queue and target key stand in onebeat_targets."""
+def run_of(row: Row, lane: Lane) -> Run:
+    """Return the run of RUN_COLUMNS; its lane stands in onebeat_targets."""
     (run_id, schedule_id, schedule, number, _, _, priority, state, due_at, ready_at, created_at) = row[:11]
     (occurrence_at, deadline_at, mark_before, mark_after, fold_first_at, fold_last_at, fold_count) = row[
         11:18
@@ -99,9 +100,10 @@ def run_of(row: Row, queue: str, target: str) -> Run:
         schedule_id=schedule_id,
         schedule=schedule,
         number=number,
-        queue=queue,
-        target=target,
+        queue=lane.queue,
+        target=lane.target,
         priority=priority,
+        exclusive=lane.exclusive,
         state=STATES[state],
         due_at=instant_of(due_at),
         ready_at=instant_of(ready_at),

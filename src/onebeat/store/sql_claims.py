@@ -11,10 +11,18 @@ from itertools import islice
 
 from onebeat.core.messages import Claim, Claimed
 from onebeat.core.model import Definition, micros
+from onebeat.store import sql_groups
 from onebeat.store.dialects.protocol import FENCE, BatchUpdate, ManyRows, Row, Session
 from onebeat.store.moves import leased, marked, resent
 from onebeat.store.rows import DEFINITION_COLUMNS, definition_of
-from onebeat.store.run_rows import RUN_COLUMNS, RUN_DEFINITION, RUN_READY_AT, RUN_SEQ
+from onebeat.store.run_rows import (
+    RUN_COLUMNS,
+    RUN_DEFINITION,
+    RUN_PRIORITY,
+    RUN_READY_AT,
+    RUN_SEQ,
+    RUN_TARGET,
+)
 from onebeat.store.sql_strays import READY_TARGET, SqlStrays, ready_targets
 
 DEFINITIONS_KEPT = 8192
@@ -31,6 +39,14 @@ _CLAIMABLE = """onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = ? AN
     AND r.ready_at <= ? AND (r.deadline_at IS NULL OR r.deadline_at >= ?) ORDER BY r.ready_at, r.id"""
 CLAIMABLE = ManyRows(RUN_COLUMNS, _CLAIMABLE)
 CANDIDATES = ManyRows("r.id, r.seq, r.ready_at", _CLAIMABLE)
+# The first runs of many lanes in two statements: most groups have a lane of their own, and are many.
+FIRST_OF_LANES = """WITH wanted (target_id, priority, at) AS (VALUES {rows})
+    SELECT (SELECT r.seq FROM onebeat_runs AS r WHERE r.state = 'ready' AND r.target_id = w.target_id
+        AND r.priority = w.priority AND r.ready_at <= w.at
+        AND (r.deadline_at IS NULL OR r.deadline_at >= w.at) ORDER BY r.ready_at, r.id LIMIT 1)
+    FROM wanted AS w"""
+RUNS_NUMBERED = f"""WITH wanted (seq) AS (VALUES {{rows}})
+    SELECT {RUN_COLUMNS} FROM wanted AS w JOIN onebeat_runs AS r ON r.seq = w.seq"""
 DEFINITIONS = f"""WITH wanted (id) AS (VALUES {{rows}})
     SELECT d.id, {DEFINITION_COLUMNS} FROM wanted AS w JOIN onebeat_definitions AS d ON d.id = w.id"""
 # Worded so that the index of ready runs does not serve it: they are found by their numbers.
@@ -92,6 +108,8 @@ class SqlClaims(SqlStrays):
         found = self._claimable(session, claim, newest, now)
         if not found:
             return []
+        groups = ((self._targets[row[RUN_TARGET]].exclusive, row[0]) for row, _ in found)
+        sql_groups.let_out(session, [(group, run_id) for group, run_id in groups if group is not None])
         return (self._mark if claim.sends else self._lease)(session, claim, found, now)
 
     def _mark(
@@ -142,6 +160,7 @@ class SqlClaims(SqlStrays):
             if not session.alone:
                 known = {row[RUN_SEQ] for row, _ in found}
                 rows = _still_ready(session, [row[1] for row in rows if row[1] not in known])
+                rows = self._still_open(session, rows)
             definitions = self._definitions_of(session, {row[RUN_DEFINITION] for row in rows})
             found += [
                 (row, definitions[row[RUN_DEFINITION]]) for row in rows if row[RUN_DEFINITION] in definitions
@@ -157,15 +176,70 @@ class SqlClaims(SqlStrays):
         wanted = self._targets_of(session, claim, newest)
         if len(wanted) > LANES_MAX:
             wanted = list(ready_targets(session, wanted))
-        lanes = _lanes(session, wanted, HIGHEST)
-        while lanes:
-            level = max(lanes.values())
+        lanes = _lanes(session, dict.fromkeys(wanted, HIGHEST))
+        firsts = self._firsts(session, lanes, now)
+        while lanes or firsts:
+            level = max((*lanes.values(), *firsts))
             here = [target_id for target_id, priority in lanes.items() if priority == level]
             streams = [session.each(sql, (target_id, level, now, now), about) for target_id in here]
+            if level in firsts:
+                streams.append(iter(sorted(firsts.pop(level), key=lambda row: (row[ready_at], row[0]))))
             yield from merge(*streams, key=lambda row: (row[ready_at], row[0]))
             for target_id in here:
                 del lanes[target_id]
-            lanes |= _lanes(session, here, level)
+            lanes |= _lanes(session, dict.fromkeys(here, level))
+
+    def _firsts(self, session: Session, lanes: dict[int, int], now: int) -> dict[int, list[Row]]:
+        """Take the lanes of groups away; return, by priority, the runs in them that may go out.
+
+        Of a group that has none out that is the first, in the order of claiming, of all its lanes.
+        """
+        grouped = {each: group for each in lanes if (group := self._targets[each].exclusive) is not None}
+        if not grouped:
+            return {}
+        for target_id in grouped:
+            del lanes[target_id]
+        names = set(grouped.values())
+        names -= sql_groups.runs_out(session, names).keys()
+        everywhere = [each for each, lane in list(self._targets.items()) if lane.exclusive in names]
+        best: dict[str | None, Row] = {}
+        for row in self._first_of(session, everywhere, now):
+            group = self._targets[row[RUN_TARGET]].exclusive
+            best[group] = min(best.get(group, row), row, key=_in_order)
+        firsts: dict[int, list[Row]] = {}
+        for row in best.values():
+            if row[RUN_TARGET] in grouped:
+                cells = row if session.alone else (row[0], row[RUN_SEQ], row[RUN_READY_AT])
+                firsts.setdefault(row[RUN_PRIORITY], []).append(cells)
+        return firsts
+
+    def _first_of(self, session: Session, targets: Sequence[int], now: int) -> Iterator[Row]:
+        """Yield of each of the lanes the first run that may be claimed, in the order of claiming."""
+        lanes = _lanes(session, dict.fromkeys(targets, HIGHEST))
+        while lanes:
+            found = session.batch(FIRST_OF_LANES, [(*lane, now) for lane in lanes.items()])
+            rows = session.batch(RUNS_NUMBERED, [row for row in found if row[0] is not None])
+            readable = self._definitions_of(session, {row[RUN_DEFINITION] for row in rows})
+            for row in rows:
+                if row[RUN_DEFINITION] not in readable:  # nobody could run it: who comes after it
+                    for other in session.each(CLAIMABLE, (row[RUN_TARGET], row[RUN_PRIORITY], now, now)):
+                        if self._definitions_of(session, {other[RUN_DEFINITION]}):
+                            yield other
+                            del lanes[row[RUN_TARGET]]
+                            break
+                else:
+                    yield row
+                    del lanes[row[RUN_TARGET]]
+            lanes = _lanes(session, lanes)
+
+    def _still_open(self, session: Session, rows: list[Row]) -> list[Row]:
+        """Return the rows without those of a group that somebody else holds, or that has a run out by now."""
+        groups = [self._targets[row[RUN_TARGET]].exclusive for row in rows]
+        names = {group for group in groups if group is not None}
+        if not names:
+            return rows
+        free = sql_groups.held_open(session, names)
+        return [row for row, group in zip(rows, groups, strict=True) if group is None or group in free]
 
     def _targets_of(self, session: Session, claim: Claim, newest: int) -> list[int]:
         if self._learned < newest:
@@ -173,7 +247,7 @@ class SqlClaims(SqlStrays):
         queues, keys = set(claim.queues), set(claim.targets)
         return sorted(
             target_id
-            for target_id, (queue, key) in list(self._targets.items())
+            for target_id, (queue, key, _) in list(self._targets.items())
             if queue in queues and key in keys
         )
 
@@ -198,9 +272,13 @@ class SqlClaims(SqlStrays):
         return max(int(last) + 1, micros(now))
 
 
-def _lanes(session: Session, targets: Sequence[int], below: int) -> dict[int, int]:
-    """Return for each of the targets that has ready runs below a priority the highest of theirs."""
-    rows = session.batch(LANES, [(target_id, below) for target_id in targets])
+def _in_order(row: Row) -> tuple[int, int, str]:
+    return -row[RUN_PRIORITY], row[RUN_READY_AT], row[0]
+
+
+def _lanes(session: Session, below: dict[int, int]) -> dict[int, int]:
+    """Return for each of the targets that has ready runs below its priority the highest of theirs."""
+    rows = session.batch(LANES, list(below.items()))
     return {target_id: priority for target_id, priority in rows if priority is not None}
 
 

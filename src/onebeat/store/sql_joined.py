@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from onebeat.core.messages import Edit, PutAnswer
 from onebeat.core.model import Event
 from onebeat.store.dialects.joined import Joined
-from onebeat.store.dialects.protocol import ORDER, Session
+from onebeat.store.dialects.protocol import Session
+from onebeat.store.lanes import lane_cells
 from onebeat.store.run_rows import EVENT_COLUMNS, event_cells
 from onebeat.store.sql import SqlStore
-from onebeat.store.sql_put import TARGET_ADDED, TARGET_NAMED
+from onebeat.store.sql_put import TARGET_NAMED, add_lane
 from onebeat.store.sql_sharing import SqlSharing
 
 EVENTS_HELD = f"INSERT INTO onebeat_held_events ({EVENT_COLUMNS}) VALUES {{rows}}"
@@ -27,10 +28,9 @@ class JoinedStore(SqlStore):
 
     def put(self, edits: Sequence[Edit]) -> list[PutAnswer]:
         if not self.alone:
-            targets = [edit.after.definition.target for edit in edits]
-            lanes = sorted({(target.queue, target.key) for target in targets})
+            lanes = sorted({lane_cells(edit.after.definition) for edit in edits})
             if self._read(lambda session: any(session.row(TARGET_NAMED, lane) is None for lane in lanes)):
-                self._beside._write(lambda session: _add_targets(session, lanes))
+                self._beside._write(lambda session: _add_lanes(session, lanes))
         return super().put(edits)
 
     def _tell(self, session: Session, events: Sequence[Event]) -> None:
@@ -40,7 +40,6 @@ class JoinedStore(SqlStore):
             session.batch(EVENTS_HELD, [event_cells(event) for event in events])
 
 
-def _add_targets(session: Session, lanes: Sequence[tuple[str, str]]) -> None:
-    session.gate(ORDER)  # as a put does
+def _add_lanes(session: Session, lanes: Sequence[tuple[str, str]]) -> None:
     for lane in lanes:
-        session.run(TARGET_ADDED, lane)
+        add_lane(session, lane)

@@ -21,12 +21,12 @@ from onebeat.core.model import (
     RunState,
     Schedule,
     Settlement,
-    Target,
     micros,
     shard_of,
 )
 from onebeat.core.ports import CUT_AGE_MAX
 from onebeat.store.dialects.protocol import ORDER, AddMissing, BatchUpdate, Cell, Row, Session
+from onebeat.store.lanes import lane_cells, lane_of
 from onebeat.store.putting import DELETED, REPLACED, put_event, refuse_twice
 from onebeat.store.rows import (
     CHANGED_SCHEDULE_COLUMNS,
@@ -39,6 +39,7 @@ from onebeat.store.rows import (
     schedule_of,
     skips_text,
 )
+from onebeat.store.sql_groups import add_group
 from onebeat.store.sql_inbox import SqlInbox
 from onebeat.store.sql_runs import UNFINISHED_OF, WAITING_OF
 
@@ -165,7 +166,7 @@ class SqlPut(SqlInbox):
         self._hold_unfinished(session, [row.id for edit, row in changed if _limits(edit, row)])
         kept = self._kept_definitions(session, changed)
         self._settle_old(session, changed, kept, now)
-        lanes = self._lanes(session, (edit.after.definition.target for edit in edits))
+        lanes = self._lanes(session, (edit.after.definition for edit in edits))
         ids = self._row_ids(session, edits, rows, lanes)
         self._keep_definitions(session, edits, ids, lanes, kept)
         written: dict[str, Schedule] = {}  # by edit id
@@ -269,14 +270,13 @@ class SqlPut(SqlInbox):
         for schedule_id, number, row_id in session.batch(DEFINITION_IDS, list(new)):
             kept[schedule_id, number] = _kept_of(row_id, new[schedule_id, number], lanes)
 
-    def _lanes(self, session: Session, targets: Iterable[Target]) -> dict[tuple[str, str], int]:
-        """Return the row of each target, by queue and key; add those that are missing."""
+    def _lanes(self, session: Session, definitions: Iterable[Definition]) -> dict[tuple[str, str], int]:
+        """Return the row of each lane, by its cells; add those that are missing."""
         found: dict[tuple[str, str], int] = {}
-        for lane in dict.fromkeys((target.queue, target.key) for target in targets):
+        for lane in dict.fromkeys(map(lane_cells, definitions)):
             known = session.row(TARGET_NAMED, lane)
             if known is None:
-                session.gate(ORDER)  # who learns of targets asks for those after the last one it knows
-                session.run(TARGET_ADDED, lane)
+                add_lane(session, lane)
                 known = session.rows(TARGET_NAMED, lane)[0]
             found[lane] = int(known[0])
         return found
@@ -313,6 +313,15 @@ class SqlPut(SqlInbox):
         if grown:
             session.batch(FOLD_GREW, grown)
         return queued
+
+
+def add_lane(session: Session, lane: tuple[str, str]) -> None:
+    """Add a lane where it is missing, and its group."""
+    session.gate(ORDER)  # who learns of targets asks for those after the last one it knows
+    session.run(TARGET_ADDED, lane)
+    group = lane_of(*lane).exclusive
+    if group is not None:
+        add_group(session, group)
 
 
 def _limits(edit: Edit, row: Schedule) -> bool:
@@ -366,9 +375,9 @@ def _change_cells(edit: Edit, after: Schedule, definition_id: int, committed_at:
 
 
 def _kept_of(row_id: int, definition: Definition, lanes: Mapping[tuple[str, str], int]) -> Kept:
-    policy, target = definition.policy, definition.target
+    policy = definition.policy
     max_running = policy.max_running if policy.limited else None
-    return Kept(row_id, lanes[target.queue, target.key], policy.priority, max_running, definition)
+    return Kept(row_id, lanes[lane_cells(definition)], policy.priority, max_running, definition)
 
 
 def _stands_cells(after: Schedule, kept: Kept, change_id: int) -> tuple[Cell, ...]:

@@ -32,6 +32,7 @@ from onebeat.core.model import (
 )
 from onebeat.store.dialects.paging import paged
 from onebeat.store.dialects.protocol import HOLD, Cell, Dialect, ManyRows, Row, Session
+from onebeat.store.lanes import Lane, lane_of
 from onebeat.store.rows import (
     CHANGE_COLUMNS,
     CHANGED_SCHEDULE_COLUMNS,
@@ -58,6 +59,7 @@ from onebeat.store.run_rows import (
     EVENT_COLUMNS,
     RUN_COLUMNS,
     RUN_SEQ,
+    RUN_TARGET,
     event_of,
     event_tile_of,
     run_of,
@@ -179,7 +181,7 @@ class SqlReader:
         # Targets never change and never go, so what was read once is known. None is made by a transaction
         # that also reads them here: what is rolled back is never remembered. Other threads may add to it at
         # any time, so whoever walks through it walks through a copy.
-        self._targets: dict[int, tuple[str, str]] = {}
+        self._targets: dict[int, Lane] = {}
         self._learned = 0  # all up to this id are there
 
     def _read(self, work: Callable[[Session], T]) -> T:
@@ -297,16 +299,16 @@ class SqlReader:
         return self._read(work)
 
     def _run(self, session: Session, row: Row) -> Run:
-        target = self._targets.get(row[5])
-        if target is None:
-            found = session.row(TARGET_BY_ID, (row[5],)) or GONE
-            target = self._targets[row[5]] = (found[0], found[1])
-        return run_of(row, *target)
+        lane = self._targets.get(row[RUN_TARGET])
+        if lane is None:
+            found = session.row(TARGET_BY_ID, (row[RUN_TARGET],)) or GONE
+            lane = self._targets[row[RUN_TARGET]] = lane_of(*found)
+        return run_of(row, lane)
 
     def _learn_targets(self, session: Session) -> None:
         """Read the targets that were added since they were read last."""
         for target_id, queue, key in session.rows(TARGETS_AFTER, (self._learned,)):
-            self._targets[target_id] = (queue, key)
+            self._targets[target_id] = lane_of(queue, key)
             self._learned = target_id
 
     def runs(self, query: RunQuery) -> list[Run]:

@@ -38,7 +38,7 @@ from onebeat.core.model import (
     micros,
 )
 from onebeat.store.dialects.protocol import FENCE, ORDER, BatchUpdate, Cell, ManyRows, Row, Session
-from onebeat.store.moves import DROPPED, OF_HOLDERS, REST_DROPPED, cancelled, moved
+from onebeat.store.moves import DROPPED, OF_HOLDERS, REST_DROPPED, cancelled, moved, refused
 from onebeat.store.rows import micros_of, policy_of
 from onebeat.store.run_rows import (
     EVENT_COLUMNS,
@@ -54,6 +54,7 @@ from onebeat.store.run_rows import (
     new_run_cells,
 )
 from onebeat.store.sql_claims import FENCE_MOVED, MANY, NEWEST_FENCE, SqlClaims
+from onebeat.store.sql_groups import Turns
 
 T = TypeVar("T")
 
@@ -278,22 +279,25 @@ class SqlRuns(SqlClaims):
         rows = {row[0]: row for row in found}
         before = {run_id: self._run(session, row) for run_id, row in rows.items()}
         runs = dict(before)
+        turns = Turns(session, before, guards)
         answers: list[Advanced] = []
         told: list[Event] = []
         for step in guards:
             run = runs.get(step.run_id)
-            if run is None:
-                answers.append(Advanced(answer=Answer.REFUSED))
+            if run is None or turns.bars(run, step):
+                answers.append(refused(run))
                 continue
             answer, runs[run.id] = moved(run, step, now, token)
             answers.append(answer)
             if answer.answer is Answer.ACCEPTED:
+                turns.follow(run, runs[run.id])
                 token += 1
                 told += [] if step.event is None else [step.event]
         taken = [run_id for run_id, run in runs.items() if run is not before[run_id]]
         if taken:
             session.run(FENCE_MOVED, (token - 1,))
             self._write_back(session, [(rows[each][RUN_SEQ], before[each], runs[each]) for each in taken])
+            turns.write()
             self._tell(session, told)
         return answers
 
@@ -373,6 +377,7 @@ class SqlRuns(SqlClaims):
         freeing = [step.run_id for step in transitions if not isinstance(step, KEEPING)]
         freed = {runs[run_id].schedule_id for run_id in freeing if run_id in runs}
         queued = self._opened(session, freed, locked)
+        turns = Turns(session, runs, transitions)
         guarded = any(isinstance(step, Guard) for step in transitions)
         token = self._next_token(session, now) if guarded else 0
         answers: list[Advanced] = []
@@ -384,14 +389,15 @@ class SqlRuns(SqlClaims):
 
         for step in transitions:
             before = runs.get(step.run_id)
-            if before is None:
-                answers.append(Advanced(answer=Answer.REFUSED))
+            if before is None or turns.bars(before, step):
+                answers.append(refused(before))
                 continue
             answer, after = moved(before, step, now, token)
             answers.append(answer)
             if answer.answer is not Answer.ACCEPTED:
                 continue
             runs[after.id] = after
+            turns.follow(before, after)
             if isinstance(step, Guard):
                 session.run(FENCE_MOVED, (token,))
                 token += 1
@@ -401,6 +407,7 @@ class SqlRuns(SqlClaims):
                     if run_id in runs:
                         runs[run_id] = written[run_id] = replace(runs[run_id], state=RunState.READY)
         write_back()
+        turns.write()
         return answers
 
     # --- note ---

@@ -40,13 +40,15 @@ class SqlStrays(SqlReader):
 
     def _unparked(self, session: Session, known: set[str]) -> Iterator[Stray]:
         """Yield parked runs whose target somebody announces, found target by target."""
-        for target_id in sorted(id_ for id_, (_, key) in list(self._targets.items()) if key in known):
+        for target_id in sorted(id_ for id_, (_, key, _) in list(self._targets.items()) if key in known):
             for row in session.each(PARKED_RUNS, (target_id,)):
                 yield Stray(run=self._run(session, row), resolvable=True)
 
     def _homeless(self, session: Session, known: set[str]) -> Iterator[Stray]:
         """Yield ready runs whose target nobody announces, found target by target."""
-        unknown = sorted(identity for identity, (_, key) in list(self._targets.items()) if key not in known)
+        unknown = sorted(
+            identity for identity, (_, key, _) in list(self._targets.items()) if key not in known
+        )
         for target_id in ready_targets(session, unknown):
             for row in session.each(READY_RUNS, (target_id,)):
                 yield Stray(run=self._run(session, row), resolvable=False)

@@ -12,6 +12,7 @@ nothing is skipped.
 
 from onebeat.testing.conformance_choices import ChoiceSuite
 from onebeat.testing.conformance_claim import ClaimSuite
+from onebeat.testing.conformance_groups import GroupSuite
 from onebeat.testing.conformance_inbox import InboxSuite
 from onebeat.testing.conformance_law import LawSuite
 from onebeat.testing.conformance_moves import MoveSuite
@@ -33,6 +34,7 @@ class StoreSuite(
     MoveSuite,
     ClaimSuite,
     SendSuite,
+    GroupSuite,
     ReadSuite,
     PurgeSuite,
     RepeatSuite,

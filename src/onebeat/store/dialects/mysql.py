@@ -39,7 +39,8 @@ LEVELS = "SHOW SESSION VARIABLES WHERE Variable_name IN ('transaction_isolation'
 OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 NEWEST = """SELECT (SELECT max(seq) FROM onebeat_runs), (SELECT max(id) FROM onebeat_changes),
     (SELECT max(id) FROM onebeat_events), (SELECT max(id) FROM onebeat_holds),
-    (SELECT max(id) FROM onebeat_inbox)"""
+    (SELECT max(id) FROM onebeat_inbox), (SELECT count(*) FROM onebeat_groups AS g
+        JOIN onebeat_runs AS r ON r.id = g.run_id WHERE (r.state || '') IN ('sent', 'running'))"""
 
 BESIDE = """SELECT table_schema FROM information_schema.tables
     WHERE table_name = 'onebeat_nodes' AND table_schema <> database()
@@ -169,7 +170,7 @@ class Mysql:
         return self._waiting.wait(until)
 
     def _look(self) -> bool:
-        """Return whether runs, changes, events or entries were added since the last look."""
+        """Return whether anything was added since the last look, or a group was freed."""
         try:
             newest = self.look(NEWEST)[0]
         except OnebeatError:

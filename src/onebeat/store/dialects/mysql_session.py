@@ -36,6 +36,7 @@ INDEXES = {
     "onebeat_schedules": "PRIMARY, name",
     "onebeat_runs": "PRIMARY, id, onebeat_runs_schedule",
     "onebeat_cursors": "PRIMARY",
+    "onebeat_groups": "PRIMARY",
     "onebeat_inbox": "PRIMARY",
 }
 """How rows that are to be held are found. A small table is else walked through, and every row of it locked,

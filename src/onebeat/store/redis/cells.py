@@ -29,6 +29,7 @@ from onebeat.core.model import (
     micros,
     shard_of,
 )
+from onebeat.store.lanes import lane_cells, lane_of
 from onebeat.store.rows import (
     DELETED,
     FIRST,
@@ -220,9 +221,10 @@ def edit_cells(edit: Edit) -> dict[str, Any]:
 
 def _definition(definition: Definition) -> Flat:
     policy = definition.policy
+    queue, key = lane_cells(definition)
     flat = flat_of(
-        queue=definition.target.queue,
-        key=definition.target.key,
+        queue=queue,
+        key=key,
         priority=policy.priority,
         max_running=policy.max_running if policy.limited else None,
     )
@@ -384,6 +386,7 @@ def run_from(hash_or_flat: Hash | Sequence[str]) -> Run:
     row = hash_or_flat if isinstance(hash_or_flat, dict) else hash_of(hash_or_flat)
     # A claimed run has half of the fields that a run may have: what is not there takes no time.
     fields = BLANK_RUN | {name: of(row[name]) for name, of in OF_RUN.items() if name in row}
+    fields["queue"], _, fields["exclusive"] = lane_of(fields["queue"], fields["target"])
     if "result" in row:
         try:
             fields["result"] = json_of(row["result"])

@@ -30,7 +30,7 @@ for index, id in ipairs(ids) do
   step.token = tokens[index]
   local run = loaded[id] or held[id]
   run = run.state and run or nil
-  local changes = run and MOVES[step.kind](run, step)
+  local changes = run and not barred(run, step) and MOVES[step.kind](run, step)
   local answer = 'refused'
   if changes == 'repeated' then
     answer = 'repeated'

@@ -15,17 +15,42 @@ local function set_of(names)
 end
 queues, targets, unreadable = set_of(queues), set_of(targets), set_of(unreadable)
 
--- Lanes of one priority are gone through together; the highest priority first.
+for _, sent in ipairs(unsent) do
+  local run = run_of(sent[1])
+  if run and run.state == 'sent' and run.resend_at == sent[2] then
+    change(run, {state = 'ready', resend_at = false})
+  end
+end
+flush() -- first: their groups have none out then
+
+-- Lanes of one priority are gone through together; the highest priority first. Of a group that has none out, all
+-- lanes are: its first run may be in one that is not wanted here, and then it is none of ours.
 local levels, level = {}, nil
+local open = {} -- group -> whether it has none out; of groups that have lanes that are wanted
+local all_lanes = {}
 for _, lane in ipairs(call('ZRANGE', ns .. 'lanes', 0, -1)) do
   local priority, size, rest = lane:match('^(-?%d+):(%d+):(.*)$')
   size = tonumber(size)
-  if queues[rest:sub(1, size)] and targets[rest:sub(size + 2)] then
+  local queue, group = rest:sub(1, size), nil
+  if queue:find('!', 1, true) then
+    queue, group = queue:match('^(.-)!(.+)$')
+  end
+  local wanted = queues[queue] and targets[rest:sub(size + 2)]
+  if wanted and group and open[group] == nil then
+    open[group] = not has_one_out(group)
+  end
+  if wanted or group then
+    all_lanes[#all_lanes + 1] = {lane, priority, group, wanted}
+  end
+end
+for _, each in ipairs(all_lanes) do
+  local lane, priority, group, wanted = unpack(each, 1, 4)
+  if not group or open[group] then
     if level == nil or level.priority ~= priority then
       level = {priority = priority}
       levels[#levels + 1] = level
     end
-    level[#level + 1] = lane
+    level[#level + 1] = {name = lane, group = group, wanted = wanted}
   end
 end
 
@@ -33,10 +58,13 @@ local function claimable(run)
   return not too_late(run) and not unreadable[run.schedule_id .. ':' .. run.number]
 end
 
--- Add to `found` at most `room` runs of a lane: those that have been ready for longest.
+-- Add to `found` at most `room` runs of a lane: those that have been ready for longest; of a group one.
 local function gather(lane, room, found)
+  if lane.group then
+    room = open[lane.group] and math.min(room, 1) or 0
+  end
   local skipped = 0
-  local key = ns .. 'ready:' .. lane
+  local key = ns .. 'ready:' .. lane.name
   while room > 0 do
     local page = call('ZRANGEBYSCORE', key, '-inf', clock, 'WITHSCORES', 'LIMIT', skipped, room)
     if #page == 0 then
@@ -45,7 +73,7 @@ local function gather(lane, room, found)
     for index = 1, #page, 2 do
       local run = run_of(page[index])
       if run and claimable(run) then
-        found[#found + 1] = {tonumber(page[index + 1]), run.id, run}
+        found[#found + 1] = {tonumber(page[index + 1]), run.id, run, lane}
         room = room - 1
       end
     end
@@ -69,8 +97,15 @@ for _, lanes in ipairs(levels) do
   if #lanes > 1 then
     table.sort(found, longest_ready)
   end
-  for index = 1, math.min(#found, limit - #claimed) do
-    claimed[#claimed + 1] = found[index][3]
+  for _, each in ipairs(found) do
+    local run, lane = each[3], each[4]
+    local takes = lane.wanted and (not lane.group or open[lane.group])
+    if lane.group then
+      open[lane.group] = false -- this was its first one
+    end
+    if takes and #claimed < limit then
+      claimed[#claimed + 1] = run
+    end
   end
   if #claimed >= limit then
     break
@@ -86,12 +121,6 @@ for index, run in ipairs(claimed) do
     named[definition] = true
     local cells = values('definition:' .. definition, {'trigger', 'policy', 'title', 'tags', 'target'})
     definitions[#definitions + 1] = {definition, cells}
-  end
-end
-for _, sent in ipairs(unsent) do
-  local run = run_of(sent[1])
-  if run and run.state == 'sent' and run.resend_at == sent[2] then
-    change(run, {state = 'ready', resend_at = false})
   end
 end
 return cmsgpack.pack({runs, definitions, finish()})

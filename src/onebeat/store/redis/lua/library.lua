@@ -29,6 +29,7 @@ local function whole(number)
 end
 
 local LIVE = {ready = true, sent = true, running = true, parked = true}
+local OUT = {sent = true, running = true}
 local FINISHED = {
   succeeded = true, failed = true, cancelled = true, timed_out = true, expired = true, handed_over = true,
 }
@@ -126,7 +127,7 @@ end
 local SHARED = {
   due = 'zset', lanes = 'zset', watch = 'zset', events = 'stream', unfinished = 'hash', names = 'hash',
   schedules = 'zset', rows = 'zset', targets = 'hash',
-  ['state:ready'] = 'zset', ['state:waiting'] = 'zset', ['state:running'] = 'zset',
+  groups = 'hash', ['state:ready'] = 'zset', ['state:waiting'] = 'zset', ['state:running'] = 'zset',
 }
 local function wrong_place()
   for key, kind in pairs(SHARED) do
@@ -176,6 +177,18 @@ end
 -- A lane holds the ready runs of one priority, queue and target: what a claim goes through.
 local function lane_of(run)
   return run.priority .. ':' .. #run.queue .. ':' .. run.queue .. ':' .. run.target
+end
+
+-- The group of a queue's text, queue!group; nil where it has none. See lanes.py.
+local function group_of(queue)
+  return queue:match('!(.+)$')
+end
+
+-- Whether a group has a run out: whether the one that was let out last still is, its own state says.
+local function has_one_out(group)
+  local id = call('HGET', ns .. 'groups', group)
+  local state = id and call('HGET', ns .. 'run:' .. id, 'state')
+  return state and OUT[state]
 end
 
 local function watch_of(run)
@@ -260,6 +273,12 @@ local function change(run, changes)
   rewrite(run, changes)
   if run.state ~= before then
     reseat(run, before)
+    local group = group_of(run.queue)
+    if group and OUT[run.state] and not OUT[before] then
+      call('HSET', ns .. 'groups', group, run.id)
+    elseif group and OUT[before] and not OUT[run.state] then
+      news = true -- for who waits for the group
+    end
   end
   if run.state == 'ready' and changes.state then
     seat(run, run.ready_at, run.id)

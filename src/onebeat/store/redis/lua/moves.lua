@@ -65,6 +65,15 @@ local function judged(run, verdict, outcome)
   return changes
 end
 
+-- Whether a move would let a ready run out while its group has another one out.
+local LETS_OUT = {guard = true, sent = true}
+local function barred(run, step)
+  if LETS_OUT[step.kind] and run.state == 'ready' then
+    local group = group_of(run.queue)
+    return group and has_one_out(group)
+  end
+end
+
 local MOVES = {}
 
 function MOVES.start(run, step)
