@@ -184,6 +184,51 @@ class Overlapping(Checker):
                 yield f"{seen_now.rows[row_id].name} has {count} waiting runs and a free slot"
 
 
+class OneOut(Checker):
+    """I5, of groups. Of the runs that name one group at most one is leased or on its way to a guard."""
+
+    invariant = "I5"
+    claim = "a group has one run out across the cluster"
+
+    def __init__(self, seen: Evidence) -> None:
+        super().__init__(seen)
+        self._groups: dict[str, str] = {}  # run -> its group, of those that were ever out
+
+    def claimed(self, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """No other run of the group is out."""
+        run, policy = claimed.run, claimed.definition.policy
+        if run.exclusive != policy.exclusive:
+            yield f"{run.id} has the group {run.exclusive}, and was fired under {policy.exclusive}"
+        if run.exclusive is not None:
+            self._groups[run.id] = run.exclusive
+            yield from self._let_out(run.id)
+
+    def sent(self, claim: Claim, claimed: Claimed, at: datetime) -> Iterator[str]:
+        """What was sent is as much out as what was leased."""
+        yield from self.claimed(claimed, at)
+
+    def moved(self, step: AnyTransition, answer: Advanced, at: datetime) -> Iterator[str]:
+        """A guard may find its run ready again, and lets it out."""
+        if isinstance(step, Guard) and accepted(answer):
+            yield from self._let_out(step.run_id)
+
+    def _let_out(self, run_id: str) -> Iterator[str]:
+        group = self._groups.get(run_id)
+        out = self.seen.sent | self.seen.leases.keys()
+        beside = sorted(each for each in out - {run_id} if group and self._groups.get(each) == group)
+        if beside:
+            yield f"{run_id} was let out while the group {group} has {', '.join(beside)} out"
+
+    def look(self, seen_now: Picture) -> Iterator[str]:
+        """The rows say the same."""
+        out: dict[str, str] = {}
+        for run in seen_now.runs.values():
+            if run.exclusive is not None and run.state in (RunState.SENT, RunState.RUNNING):
+                if run.exclusive in out:
+                    yield f"the group {run.exclusive} has {run.id} and {out[run.exclusive]} out"
+                out[run.exclusive] = run.id
+
+
 class NothingRewritten(Checker):
     """I7. Every row is exactly what the accepted changes made of it."""
 
@@ -314,6 +359,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     NeverEarly,
     OneOutcome,
     Overlapping,
+    OneOut,
     EditsGovern,
     NothingRewritten,
     Reasons,

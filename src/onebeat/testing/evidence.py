@@ -146,6 +146,8 @@ class Evidence:
     def took_edit(self, edit: Edit, schedule_id: int, at: datetime) -> None:
         """Enter an accepted edit: what the old definition owed, the new row, the runs asked for."""
         old = self.rows.get(schedule_id)
+        if edit.cancel_older:
+            self._recalled(schedule_id)
         if old is not None:
             self._took_tiles(old, edit.settlements, at)
         row = replace(edit.after, id=schedule_id)
@@ -171,6 +173,8 @@ class Evidence:
     def took_decision(self, decision: Decision, at: datetime) -> None:
         """Enter a decision that won."""
         row = self.rows[decision.schedule_id]
+        if decision.cancel_older:
+            self._recalled(row.id)
         self._took_tiles(row, decision.settlements, at)
         self.rows[row.id] = replace(
             row,
@@ -212,6 +216,14 @@ class Evidence:
     def took_sent(self, claimed: Claimed) -> None:
         """Enter a run that goes out as a message."""
         self.sent.add(claimed.run.id)
+
+    def _recalled(self, schedule_id: int) -> None:
+        """Enter that all runs of a schedule that nobody has under a lease were cancelled."""
+        self.sent -= {each for each in self.sent if self._of(each) == schedule_id}
+
+    def _of(self, run_id: str) -> int | None:
+        born = self.runs.get(run_id)
+        return None if born is None else born.schedule_id
 
     def _lease(self, run_id: str, schedule_id: int, lease: Lease) -> None:
         self.leases[run_id] = lease

@@ -32,6 +32,10 @@ FLEET = "fleet"
 GUARDED, UNGUARDED = "guarded", "unguarded"
 FLEETS = 0.25
 """The share of worlds that have a fleet."""
+GROUPED = "groups"
+"""What leaves groups of mutual exclusion out of worlds that have them."""
+GROUPS = 0.25
+"""The share of worlds that have groups."""
 
 COMMON, RARE = f"{KIND}:common", f"{KIND}:rare"
 """The targets: every worker runs the common one, and only the first runs the rare one."""
@@ -188,6 +192,11 @@ class Draw:
         chance, address = self.chance(), UNGUARDED if self.chance() < 0.15 else GUARDED
         target = Target(kind=FLEET, address=address)
         return replace(definition, target=target) if chance < 0.6 else definition
+
+    def grouped(self, definition: Definition) -> Definition:
+        """Return a definition in a group, or in none."""
+        group = self.one((None, "one", "one", "two"))
+        return replace(definition, policy=replace(definition.policy, exclusive=group))
 
     def trigger(self, now: datetime) -> TriggerSpec:
         """Return a trigger of a kind for which sums.py has a sum."""

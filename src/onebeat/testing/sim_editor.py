@@ -13,7 +13,7 @@ from onebeat.core.decide import admit
 from onebeat.core.errors import InvalidInput, Refused, StoreUnavailable
 from onebeat.core.messages import Answer, Cancel, Edit, Hold, Request, RunQuery, ScheduleQuery
 from onebeat.core.model import LIVE, Definition, Load, RunState, Schedule
-from onebeat.testing.sim_draw import ACTS, FLEET, NAMES
+from onebeat.testing.sim_draw import ACTS, FLEET, GROUPED, NAMES
 from onebeat.testing.sim_world import Node, World
 
 TRIES = 4
@@ -132,10 +132,12 @@ class Editor(Node):
         self.world.faults["edit conflict"] += answer is Answer.STALE
 
     def _aimed(self, name: str, definition: Definition) -> Definition:
-        """Return the definition, where there is a fleet perhaps for it: drawn apart, as all about it is."""
-        if not self.world.fleet:
-            return definition
-        return self.world.drawn(self.holder, self._steps, name, FLEET).aimed(definition)
+        """Return the definition, perhaps for a fleet or in a group: drawn apart, as all about these is."""
+        if self.world.fleet:
+            definition = self.world.drawn(self.holder, self._steps, name, FLEET).aimed(definition)
+        if self.world.groups:
+            definition = self.world.drawn(self.holder, self._steps, name, GROUPED).grouped(definition)
+        return definition
 
     def _change(self, name: str) -> None:
         def change(row: Schedule, load: Load, author: edits.Author) -> Edit:

@@ -7,7 +7,7 @@ again until nothing more can go, or patience is at its end.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from onebeat.testing.sim_draw import ACTS, FLEET, KINDS, NAMES, Plan
+from onebeat.testing.sim_draw import ACTS, FLEET, GROUPED, KINDS, NAMES, Plan
 from onebeat.testing.sim_summary import Survived
 
 INDISPENSABLE = frozenset({"dispatcher0", "worker0", "outbox0", "fleet0"})
@@ -48,7 +48,7 @@ class Shrinking:
         """Yield what may be left out, sort by sort; of faults and nodes, those that are in the world."""
         yield [kind for kind in KINDS if self.smallest.faults[kind] and kind != "edit conflict"]
         yield [name for name in self.smallest.nodes if name not in INDISPENSABLE | self.smallest.plan.without]
-        for names in (ACTS, NAMES, ("overtaking",), (FLEET,)):
+        for names in (ACTS, NAMES, ("overtaking",), (FLEET,), (GROUPED,)):
             yield [name for name in names if name not in self.smallest.plan.without]
 
     def _leave_out(self, names: Sequence[str]) -> None:

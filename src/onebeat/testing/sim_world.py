@@ -22,7 +22,7 @@ from onebeat.testing.checkers import Broken, Watch
 from onebeat.testing.clock import NOON
 from onebeat.testing.faults import WRITING_VERBS
 from onebeat.testing.sim_clocks import NodeClock
-from onebeat.testing.sim_draw import FLEET, FLEETS, WHOLE, Draw, Plan
+from onebeat.testing.sim_draw import FLEET, FLEETS, GROUPED, GROUPS, WHOLE, Draw, Plan
 from onebeat.testing.sim_pace import pace
 
 WRITING = frozenset(WRITING_VERBS)
@@ -223,6 +223,7 @@ class World:
         self.luck = self.draw.luck()
         self._hints = self.drawn("hints")
         self.fleet = self.drawn(FLEET).chance() < FLEETS and self.has(FLEET)
+        self.groups = self.drawn(GROUPED).chance() < GROUPS and self.has(GROUPED)
         self.lease_s = self.pace.lease.total_seconds()
         self.time = NOON
         self.shift = timedelta(0)

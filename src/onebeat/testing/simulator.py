@@ -28,7 +28,7 @@ from onebeat.core.ports import Clock, Store
 from onebeat.store.memory import MemoryStore
 from onebeat.testing.checkers import Broken
 from onebeat.testing.clock import NOON
-from onebeat.testing.sim_draw import ACTS, COMMON, FLEET, KINDS, NAMES, RARE, WHOLE, Plan
+from onebeat.testing.sim_draw import ACTS, COMMON, FLEET, GROUPED, KINDS, NAMES, RARE, WHOLE, Plan
 from onebeat.testing.sim_editor import Editor
 from onebeat.testing.sim_fleet import Broker, FleetNode, OutboxNode
 from onebeat.testing.sim_nodes import DispatcherNode, Weather, WorkerNode
@@ -298,7 +298,7 @@ def _store(kind: str) -> str:
 
 def _left_out(names: str) -> frozenset[str]:
     wanted = frozenset(name.strip() for name in names.split(","))
-    known = {*KINDS, *ACTS, *NAMES, "overtaking", FLEET}
+    known = {*KINDS, *ACTS, *NAMES, "overtaking", FLEET, GROUPED}
     strange = [
         name
         for name in wanted - known
