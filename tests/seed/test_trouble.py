@@ -248,7 +248,7 @@ def test_seed_82_whatever_a_policy_says_three_dispatchers_settle_each_occurrence
 SETTINGS = {
     "onebeat.Onebeat": "url zone owner revision modules shell http actor clock store",
     "onebeat.Onebeat.service": "roles queues threads coroutines processes http_calls lease grace share "
-    "outlets",
+    "outlets resend",
     "environment": "ONEBEAT_URL ONEBEAT_APP ONEBEAT_ZONE ONEBEAT_LANG ONEBEAT_MODULES ONEBEAT_ROLES "
     "ONEBEAT_QUEUES ONEBEAT_THREADS ONEBEAT_COROUTINES ONEBEAT_PROCESSES ONEBEAT_SHELL ONEBEAT_HTTP_ALLOW "
     "ONEBEAT_HTTP_CALLS ONEBEAT_LEASE ONEBEAT_GRACE ONEBEAT_TRACEBACK",
