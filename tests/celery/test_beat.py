@@ -224,7 +224,7 @@ def test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away(tmp_pat
         beat = shop.start("-S", "celery.beat:PersistentScheduler", "-s", str(tmp_path / "plain"))
         shop.take(lambda: len(shop.arrived) >= 2)
         shop.broker.leave()
-        while (lost := shop.logs().count("Message Error")) < 2:
+        while (failed := shop.logs().count("Message Error")) < 3:
             shop.nap()
         shop.broker.come_back()
         shop.take(lambda: len(shop.arrived) >= 4)
@@ -232,6 +232,7 @@ def test_celery_s_own_beat_loses_what_comes_due_while_the_broker_is_away(tmp_pat
         beat.wait(PATIENCE_S)
         shop.drain()
 
-        assert len(shop.arrived) <= shop.logs().count("Sending due task") - lost
+        # The first of them may be there: the broker went away before it could say so.
+        assert len(shop.arrived) <= shop.logs().count("Sending due task") - (failed - 1)
     finally:
         shop.stop()
