@@ -253,19 +253,8 @@ class Onebeat:
                 "this process runs a body of another node, and has imported a module that serves when it is "
                 "imported; put the serving under `if __name__ == '__main__':`"
             )
-
-        for role in roles:
-            if role not in ROLES:
-                raise InvalidInput(
-                    f"{shown(role)} is no role{near_miss(str(role), ROLES)}; there are {', '.join(ROLES)}"
-                )
         ways = list(outlets)
-        for kind, count in Counter(outlet.kind for outlet in ways).items():
-            if count > 1:
-                raise InvalidInput(
-                    f"{count} outlets of kind {kind} would share their runs by chance; give each broker a "
-                    "node and queues of its own (queues=[…])"
-                )
+        _refuse_unserved(roles, ways)
         store = self._desk.store
         if self._declarations.wanted:
             self._declarations.apply(AT_START)
@@ -462,6 +451,21 @@ class Onebeat:
 
 def _mode(prune: bool, force: bool) -> Mode:
     return Mode(edits=True, removes=True, prune=prune, force=force)
+
+
+def _refuse_unserved(roles: Iterable[str], outlets: Iterable[Outlet]) -> None:
+    """Raise InvalidInput for a role that there is not, or for two ways that would share their runs."""
+    for role in roles:
+        if role not in ROLES:
+            raise InvalidInput(
+                f"{shown(role)} is no role{near_miss(str(role), ROLES)}; there are {', '.join(ROLES)}"
+            )
+    for kind, count in Counter(outlet.kind for outlet in outlets).items():
+        if count > 1:
+            raise InvalidInput(
+                f"{count} outlets of kind {kind} would share their runs by chance; give each broker a "
+                "node and queues of its own (queues=[…])"
+            )
 
 
 def _step(follower: Follower, store: Store, holder: str) -> Callable[[], datetime]:
