@@ -14,13 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 import apsw
 import pymysql
 import pytest
+from tests.celery.planning import did, importing
 from tests.peers import places
 from tests.servers import mariadb
 from tests.servers.running import SERVERS
 
 from onebeat.celery.django_beat import TABLES, TASKS, Reader
-from onebeat.cli.main import run
-from onebeat.cli.session import Session
 from onebeat.core.triggers import anchored, build
 from onebeat.store.elsewhere import picture_of
 from onebeat.testing.virtual import VirtualOnebeat
@@ -80,23 +79,8 @@ def peer(kept: Peer) -> Peer:
 
 @pytest.fixture
 def imported(peer: Peer, onebeat: VirtualOnebeat, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Import with these options; return what --json prints, with the exit status in it."""
-
-    def import_(*options: str, url: str = "") -> Any:
-        capsys.readouterr()
-        words = ["import", "django-celery-beat", url or peer.url, "--json"]
-        status = run([*words, *options], Session(onebeat))
-        said, complained = capsys.readouterr()
-        return json.loads(said or complained) | {"status": status}
-
     onebeat.at(START)
-    return import_
-
-
-def did(plan: Any) -> dict[str, str]:
-    return {each["entry"]: each["what"] for each in plan["entries"]} | {
-        step["name"]: step["verb"] for step in plan["gone"]
-    }
+    return importing(onebeat, capsys, "django-celery-beat", peer.url)
 
 
 def test_each_row_comes_for_a_year_when_that_beat_sends_it(peer: Peer) -> None:

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.celery.planning import did, importing
 from tests.peers import places
 from tests.servers import redis
 
 from onebeat.celery.redbeat import Redbeat
-from onebeat.cli.main import run
-from onebeat.cli.session import Session
 from onebeat.core.triggers import anchored, build
 from onebeat.testing.virtual import VirtualOnebeat
 
@@ -91,32 +90,9 @@ def peer(kept: Peer) -> Peer:
 
 @pytest.fixture
 def imported(peer: Peer, onebeat: VirtualOnebeat, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Import with these options; return what --json prints, with the exit status in it."""
-
-    def import_(*options: str, url: str = "") -> Any:
-        capsys.readouterr()
-        words = [
-            "import",
-            "redbeat",
-            url or peer.url,
-            "--prefix",
-            PREFIX,
-            "--zone",
-            "Europe/Berlin",
-            "--json",
-        ]
-        status = run([*words, *options], Session(onebeat))
-        said, complained = capsys.readouterr()
-        return json.loads(said or complained) | {"status": status}
-
+    options = ("--prefix", PREFIX, "--zone", "Europe/Berlin")
     onebeat.at(START)
-    return import_
-
-
-def did(plan: Any) -> dict[str, str]:
-    return {each["entry"]: each["what"] for each in plan["entries"]} | {
-        step["name"]: step["verb"] for step in plan["gone"]
-    }
+    return importing(onebeat, capsys, "redbeat", peer.url, *options)
 
 
 def test_each_kind_comes_for_a_year_when_redbeat_sends_it(peer: Peer) -> None:
